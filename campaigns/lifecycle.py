@@ -1,0 +1,210 @@
+"""The making and ending of campaigns and messages, the same for API, CLI, Python and admin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F
+
+from campaigns import rules
+from campaigns.models import BounceReasonCount, Campaign, CampaignCounters, Event, HourlyCount, Link, Message
+from campaigns.models.fields import utc_now
+from campaigns.rules import Refused
+from campaigns.tokens import make_token
+
+#: Rows of messages that one transaction of a delete takes: some 20 ms on SQLite.
+DELETE_CHUNK = 2_000
+MESSAGE_FIELDS = frozenset({"campaign_id", "recipient_email", "tracking_token", "template_id", "tags", "metadata"})
+
+
+def create_campaign(
+    name: str, template_id: int | None = None, tags: list[str] | None = None, metadata: dict[str, Any] | None = None
+) -> Campaign:
+    """A new campaign with its counters. Raises Refused."""
+    campaign = Campaign(
+        name=rules.check_name(name),
+        template_id=rules.check_template_id(template_id),
+        tags=rules.check_tags(tags),
+        metadata=rules.check_metadata(metadata),
+    )
+    with transaction.atomic():
+        campaign.save(force_insert=True)
+        campaign.counters = CampaignCounters.objects.create(campaign=campaign)
+    return campaign
+
+
+def update_campaign(campaign: Campaign, changes: Mapping[str, Any]) -> Campaign:
+    """Change name, template_id, tags, metadata or archived (a truth value). Raises Refused."""
+    checks = {
+        "name": rules.check_name,
+        "template_id": rules.check_template_id,
+        "tags": rules.check_tags,
+        "metadata": rules.check_metadata,
+    }
+    fields = []
+    for field, value in changes.items():
+        if field == "archived":
+            if not isinstance(value, bool):
+                raise Refused("archived is true or false", field="archived")
+            campaign.archived_at = (campaign.archived_at or utc_now()) if value else None
+            fields.append("archived_at")
+        elif field in checks:
+            setattr(campaign, field, checks[field](value))
+            fields.append(field)
+        else:
+            raise Refused(f"{field} cannot be changed; name, template_id, tags, metadata and archived can", field=field)
+    if fields:
+        campaign.save(update_fields=fields)
+    return campaign
+
+
+def default_campaign() -> Campaign:
+    """Where messages without a campaign go: the oldest campaign named `default`, made when there is none."""
+    found = Campaign.objects.living().filter(name="default").order_by("id").first()
+    return found or create_campaign("default")
+
+
+def create_message(
+    recipient_email: str,
+    campaign_id: int | None = None,
+    tracking_token: str | None = None,
+    template_id: int | None = None,
+    tags: list[str] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Message:
+    """A new message, queued. Without a token it gets one of ours. Raises Refused: 404 for an unknown campaign, 409 for a taken token."""
+    item = {
+        "recipient_email": recipient_email,
+        "campaign_id": campaign_id,
+        "tracking_token": tracking_token,
+        "template_id": template_id,
+        "tags": tags,
+        "metadata": metadata,
+    }
+    return _create([_checked(item)])[0]
+
+
+def create_messages(items: Iterable[Mapping[str, Any]]) -> list[Message]:
+    """Many new messages, all or none, in the order given; each with the fields of `create_message`.
+
+    Raises Refused; its text says which item it was, counted from 0.
+    """
+    checked = []
+    for index, item in enumerate(items):
+        if index >= rules.MAX_BULK:
+            raise Refused(f"more than {rules.MAX_BULK} messages at once; send them in parts")
+        if not isinstance(item, Mapping):
+            raise Refused(f"item {index}: a message is a JSON object")
+        try:
+            checked.append(_checked(item))
+        except Refused as error:
+            raise Refused(f"item {index}: {error}", field=error.field, status=error.status) from None
+    if not checked:
+        return []
+    return _create(checked)
+
+
+def _checked(item: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(item) - MESSAGE_FIELDS
+    if unknown:
+        name = min(unknown, key=str)
+        raise Refused(f"{name} is no field of a message; {', '.join(sorted(MESSAGE_FIELDS))} are", field=str(name))
+    campaign_id = item.get("campaign_id")
+    if campaign_id is not None and (isinstance(campaign_id, bool) or not isinstance(campaign_id, int)):
+        raise Refused("a campaign_id is a whole number", field="campaign_id")
+    token = item.get("tracking_token")
+    return {
+        "campaign_id": campaign_id,
+        "recipient_email": rules.check_email(item.get("recipient_email")),
+        "tracking_token": make_token() if token is None else rules.check_token(token),
+        "template_id": rules.check_template_id(item.get("template_id")),
+        "tags": rules.check_tags(item.get("tags")),
+        "metadata": rules.check_metadata(item.get("metadata")),
+    }
+
+
+def _create(items: list[dict[str, Any]]) -> list[Message]:
+    tokens = [item["tracking_token"] for item in items]
+    if len(set(tokens)) < len(tokens):
+        seen: set[str] = set()
+        twice = next(token for token in tokens if token in seen or seen.add(token))  # type: ignore[func-returns-value]
+        raise Refused(f"the tracking_token {twice!r} stands twice in the request", field="tracking_token", status=409)
+    if any(item["campaign_id"] is None for item in items):
+        default_id = default_campaign().pk
+        items = [{**item, "campaign_id": default_id} if item["campaign_id"] is None else item for item in items]
+    wanted = {item["campaign_id"] for item in items}
+    known = set(Campaign.objects.living().filter(pk__in=[pk for pk in wanted if abs(pk) < 2**63]).values_list("pk", flat=True))
+    if missing := wanted - known:
+        raise Refused(f"there is no campaign {min(missing)}", field="campaign_id", status=404 if len(items) == 1 else 400)
+    now = utc_now()
+    messages = [Message(created_at=now, **item) for item in items]
+    totals: dict[int, int] = {}
+    for item in items:
+        totals[item["campaign_id"]] = totals.get(item["campaign_id"], 0) + 1
+    try:
+        with transaction.atomic():
+            Message.objects.bulk_create(messages)
+            for pk in sorted(totals):
+                CampaignCounters.objects.filter(pk=pk).update(total=F("total") + totals[pk])
+    except IntegrityError:
+        taken = next((token for chunk in _chunks(tokens, 500) for token in _taken(chunk)), None)
+        if taken is None:
+            raise
+        raise Refused(f"the tracking_token {taken!r} is taken", field="tracking_token", status=409) from None
+    return messages
+
+
+def _taken(tokens: list[str]) -> list[str]:
+    return list(Message.objects.filter(tracking_token__in=tokens).values_list("tracking_token", flat=True)[:1])
+
+
+def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def delete_campaign(campaign: Campaign, seconds: float = 0.5) -> None:
+    """Delete a campaign with all that belongs to it: seen at once, its rows in chunks.
+
+    What is not gone after `seconds` the ingester finishes; `purge_deleted()` is what it calls.
+    """
+    with transaction.atomic():
+        Campaign.objects.living().filter(pk=campaign.pk).update(deleted_at=utc_now())
+    until = time.monotonic() + seconds
+    for _ in purge_deleted():
+        if time.monotonic() >= until:
+            return
+
+
+def purge_deleted() -> Iterator[int]:
+    """Remove the rows of deleted campaigns, a chunk a transaction; yields the number of messages removed by each.
+
+    Between chunks whoever waits to write goes first.
+    """
+    for campaign_id in list(Campaign.objects.exclude(deleted_at=None).order_by("pk").values_list("pk", flat=True)):
+        while True:
+            give_way()
+            with transaction.atomic():
+                ids = list(Message.objects.filter(campaign_id=campaign_id).order_by("pk").values_list("pk", flat=True)[:DELETE_CHUNK])
+                if ids:
+                    for start in range(0, len(ids), 500):
+                        some = ids[start : start + 500]
+                        Event.objects.filter(message_id__in=some)._raw_delete("default")
+                        Message.objects.filter(pk__in=some)._raw_delete("default")
+                    CampaignCounters.objects.filter(pk=campaign_id).update(total=F("total") - len(ids))
+                else:
+                    for model in (Link, HourlyCount, BounceReasonCount, CampaignCounters):
+                        model._default_manager.filter(campaign_id=campaign_id)._raw_delete("default")
+                    Campaign.objects.filter(pk=campaign_id)._raw_delete("default")
+            yield len(ids)
+            if not ids:
+                break
+
+
+def give_way() -> None:
+    """Let others write first, where the database has no queue for writers (SQLite, see `trackingsite.sqlite`)."""
+    wait = getattr(connection, "give_way", None)
+    if wait is not None:
+        wait()

@@ -1,0 +1,130 @@
+"""What readers ask: lists and summaries from counters, never by counting rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import QuerySet, Sum
+
+from campaigns import metrics
+from campaigns.choices import KIND_WORD
+from campaigns.models import BounceReasonCount, Campaign, CampaignCounters, Event, HourlyCount, Link, Message
+from campaigns.models.campaign import CampaignQuerySet
+from campaigns.models.fields import from_ms, to_ms
+from campaigns.models.message import MessageQuerySet
+from campaigns.status import COUNTED
+
+DAY = 24 * 3_600_000
+HOUR = 3_600_000
+
+
+@dataclass
+class Totals:
+    """Counters of several campaigns together (`metrics.Counters`)."""
+
+    campaigns: int = 0
+    total: int = 0
+    sent: int = 0
+    delivered: int = 0
+    opened: int = 0
+    clicked: int = 0
+    bounced: int = 0
+    complained: int = 0
+    unsubscribed: int = 0
+    human_opened: int = 0
+    unknown_opened: int = 0
+    human_clicked: int = 0
+
+
+@dataclass
+class TimelinePoint:
+    """Events of one hour or day. `at` is its beginning, UTC milliseconds; `counts` by kind, kinds without events left out."""
+
+    at: int
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def campaigns() -> CampaignQuerySet:
+    """Living campaigns, newest first, each with its counters: one query however many messages there are."""
+    return Campaign.objects.living().with_counters().order_by("-id")
+
+
+def messages() -> MessageQuerySet:
+    """Messages of living campaigns, newest first."""
+    return Message.objects.living().order_by("-id")
+
+
+def events() -> QuerySet[Event]:
+    """Events of living campaigns, newest first, with what is interned."""
+    return Event.objects.filter(campaign__deleted_at=None).select_related("user_agent", "judgement", "link").order_by("-id")
+
+
+def totals() -> Totals:
+    """The sum over all living campaigns, archived ones too."""
+    names = ("total", *COUNTED)
+    row = CampaignCounters.objects.filter(campaign__deleted_at=None).aggregate(**{name: Sum(name, default=0) for name in names})
+    return Totals(campaigns=Campaign.objects.living().count(), **{name: int(row[name]) for name in names})
+
+
+def summary() -> dict[str, Any]:
+    """What `/api/dashboard/summary` answers."""
+    sums = totals()
+    rates = metrics.rates(sums)
+    return {
+        "total_campaigns": sums.campaigns,
+        "total_messages": sums.total,
+        "total_sent": sums.sent,
+        "total_delivered": sums.delivered,
+        "total_opened": sums.opened,
+        "total_clicked": sums.clicked,
+        "total_bounced": sums.bounced,
+        "total_complained": sums.complained,
+        "total_unsubscribed": sums.unsubscribed,
+        **{name: rates[name] for name in ("open_rate", "click_rate", "bounce_rate", "delivery_rate")},
+    }
+
+
+def bounce_reasons(campaign_ids: Iterable[int]) -> dict[int, list[tuple[str, int]]]:
+    """(reason, messages) of each campaign, one query for all of them."""
+    found: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    rows = BounceReasonCount.objects.filter(campaign_id__in=list(campaign_ids)).order_by("-n", "reason")
+    for campaign_id, reason, n in rows.values_list("campaign_id", "reason", "n"):
+        found[campaign_id].append((reason, n))
+    return found
+
+
+def campaign_metrics(campaigns: Iterable[Campaign]) -> dict[int, dict[str, Any]]:
+    """`metrics` of campaigns that were read with their counters, by campaign id."""
+    campaigns = list(campaigns)
+    reasons = bounce_reasons(campaign.pk for campaign in campaigns)
+    return {campaign.pk: metrics.campaign_metrics(campaign.counters, reasons[campaign.pk]) for campaign in campaigns}
+
+
+def timeline(campaign_id: int, interval: str = "hour", since: int | None = None, until: int | None = None) -> list[TimelinePoint]:
+    """Events a `hour` or `day` (UTC), oldest first, without the empty ones. `since` and `until` in milliseconds, until excluded."""
+    rows = HourlyCount.objects.filter(campaign_id=campaign_id).order_by("hour", "kind")
+    if since is not None:
+        rows = rows.filter(hour__gte=from_ms(since))
+    if until is not None:
+        rows = rows.filter(hour__lt=from_ms(until))
+    width = DAY if interval == "day" else HOUR
+    points: dict[int, TimelinePoint] = {}
+    for hour, kind, n in rows.values_list("hour", "kind", "n"):
+        at = to_ms(hour)
+        point = points.setdefault(at - at % width, TimelinePoint(at - at % width))
+        point.counts[KIND_WORD[kind]] = point.counts.get(KIND_WORD[kind], 0) + n
+    return list(points.values())
+
+
+def links(campaign_id: int) -> QuerySet[Link]:
+    """A campaign's clicked links, most clicked first."""
+    return Link.objects.filter(campaign_id=campaign_id).order_by("-click_count", "id")
+
+
+def bounces(campaign_id: int | None = None) -> MessageQuerySet:
+    """Bounced messages, the latest bounce first, with their campaigns."""
+    found = Message.objects.living().filter(status="bounced").select_related("campaign").order_by("-bounced_at", "-id")
+    return found if campaign_id is None else found.filter(campaign_id=campaign_id)

@@ -1,0 +1,40 @@
+"""What `apply()` says to PostgreSQL: row locks in the order of ids, arrays in place of row after row, COPY for events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from campaigns.sql.common import EVENT_COLUMNS, LIVING, LOCKED
+from campaigns.status import STATE_COLUMNS, MessageState
+
+_ARRAYS = {
+    column: "text[]" if MessageState.__annotations__[column].startswith("str") else "bigint[]" for column in STATE_COLUMNS
+}  # the annotations are texts: `from __future__ import annotations`
+_UPDATE = f"""
+    UPDATE messages m SET {", ".join(f"{column} = d.{column}" for column in STATE_COLUMNS)}
+    FROM unnest({", ".join(f"%s::{kind}" for kind in _ARRAYS.values())}, %s::bigint[]) AS d({", ".join(STATE_COLUMNS)}, id)
+    WHERE m.id = d.id AND m.id = ANY(%s)
+"""  # without the last condition the planner may scan the whole table: 3.4 times slower
+
+
+def lock_messages(cursor: Any, tokens: Iterable[str], ids: Iterable[int]) -> list[tuple[Any, ...]]:
+    """Rows of LOCKED for the messages of living campaigns that have these tokens or ids, locked in the order of their ids."""
+    cursor.execute(
+        f"SELECT {LOCKED} {LIVING} WHERE m.tracking_token = ANY(%s) OR m.id = ANY(%s) ORDER BY m.id FOR UPDATE OF m",
+        [list(tokens), list(ids)],
+    )
+    return cursor.fetchall()  # type: ignore[no-any-return]
+
+
+def write_states(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+    """rows: (*STATE_COLUMNS, message id)."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    cursor.execute(_UPDATE, [*columns, columns[-1]])
+
+
+def insert_events(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+    """rows: EVENT_COLUMNS, `detail` as JSON text."""
+    with cursor.copy(f"COPY events ({', '.join(EVENT_COLUMNS)}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
