@@ -87,7 +87,11 @@ class _Batch:
     def apply(self) -> Applied:
         with connection.cursor() as cursor:
             by_token, by_id = self.lock(cursor)
-            known = [(event, message) for event in self.events if (message := by_token.get(event.token) if event.message_id is None else by_id.get(event.message_id))]
+            known = [
+                (event, message)
+                for event in self.events
+                if (message := by_token.get(event.token) if event.message_id is None else by_id.get(event.message_id))
+            ]
             fresh = self.without_duplicates(cursor, known)
             if fresh:
                 for event, message in fresh:
@@ -161,7 +165,9 @@ class _Batch:
             count = hours.setdefault(key, [0, 0])
             count[0] += 1
             count[1] += human
-            link_keys.append(_count_link(links, message.campaign_id, event, human) if event.kind is EventKind.CLICKED and event.url else None)
+            link_keys.append(
+                _count_link(links, message.campaign_id, event, human) if event.kind is EventKind.CLICKED and event.url else None
+            )
         common.add_hours(cursor, hours)
         link_ids = common.count_links(cursor, links)
         agents = self.user_agents(cursor, fresh)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, fields
 
-from campaigns.events import BounceType, EventKind, MAX_DIAGNOSTIC, MAX_REASON, TrackingEvent, Verdict, clean_text
+from campaigns.events import MAX_DIAGNOSTIC, MAX_REASON, BounceType, EventKind, TrackingEvent, Verdict, clean_text
 
 
 class Status(enum.StrEnum):
@@ -72,7 +72,13 @@ class MessageState:
             clean_text(event.diagnostic_code, MAX_DIAGNOSTIC) or "",
         )
         if self.bounced_at is not None:
-            known = (self.bounce_type or "", self.bounced_at, self.bounce_reason or "", self.bounce_subtype or "", self.diagnostic_code or "")
+            known = (
+                self.bounce_type or "",
+                self.bounced_at,
+                self.bounce_reason or "",
+                self.bounce_subtype or "",
+                self.diagnostic_code or "",
+            )
             new = min(new, known)  # "permanent" sorts before "temporary"
         self.bounce_type, self.bounced_at = new[0], new[1]
         self.bounce_reason, self.bounce_subtype, self.diagnostic_code = (text or None for text in new[2:])

@@ -59,7 +59,9 @@ class MillisecondsField(models.BigIntegerField):
         except ValueError:
             moment = None
         if moment is None:
-            raise exceptions.ValidationError("%(value)s is no date and time, such as 2024-01-15T10:30:00Z", code="invalid", params={"value": value})
+            raise exceptions.ValidationError(
+                "%(value)s is no date and time, such as 2024-01-15T10:30:00Z", code="invalid", params={"value": value}
+            )
         return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
     def get_prep_value(self, value: Any) -> int | None:
@@ -104,7 +106,6 @@ def pack_address(text: str | None, keep: str = "full") -> bytes | None:
     `keep` is TRACKING_STORE_IP: `full`; `truncated` zeroes all but the first 24 bits (IPv4) or 48 bits (IPv6); `none`.
     An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is packed as the IPv4 address it is.
     """
-
 
     if not text or keep == "none":
         return None

@@ -98,7 +98,9 @@ def add_reasons(cursor: Any, deltas: Mapping[tuple[int, str], int]) -> None:
         )
     if less:
         cursor.executemany("UPDATE campaign_bounce_reasons SET n = n - %s WHERE campaign_id = %s AND reason = %s", less)
-        cursor.executemany("DELETE FROM campaign_bounce_reasons WHERE campaign_id = %s AND reason = %s AND n = 0", [key for _, *key in less])
+        cursor.executemany(
+            "DELETE FROM campaign_bounce_reasons WHERE campaign_id = %s AND reason = %s AND n = 0", [key for _, *key in less]
+        )
 
 
 def add_hours(cursor: Any, counts: Mapping[tuple[int, int, int], Sequence[int]]) -> None:

@@ -116,6 +116,4 @@ def parse_line(line: bytes) -> TrackingEvent | Lost:
             raise BadLine("a text is of the wrong type")
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise BadLine("headers are of the wrong type")
-    return TrackingEvent(
-        kind, at, "hit", token=token, ip=ip, user_agent=agent, method=method, headers=headers, url=url, position=position
-    )
+    return TrackingEvent(kind, at, "hit", token=token, ip=ip, user_agent=agent, method=method, headers=headers, url=url, position=position)

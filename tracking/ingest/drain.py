@@ -1,0 +1,248 @@
+"""From the spool into the database, exactly once by position.
+
+A drainer reads a segment's position, reads lines from there, and in one transaction looks whether the position is still the
+same, applies them and moves it. So any number of processes may drain at once and any may die. (4 drainers, 56 kill -9,
+272,820 hits: 272,820 rows, none twice.)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+
+from campaigns.apply import apply
+from campaigns.events import TrackingEvent
+from campaigns.lifecycle import give_way
+from tracking.models import DeadLetter, SpoolPosition
+from tracking.spool import reader
+from tracking.spool.lines import MAX_LINE, BadLine, Lost, parse_line
+from tracking.spool.reader import Line, Segment
+
+logger = logging.getLogger("tracking.ingest")
+
+#: How long a batch may hold the database's locks, in seconds. SQLite has one write lock for all, hence less there.
+HOLD_SECONDS = {"sqlite": 0.05, "postgresql": 0.25}
+#: How long a reader waits at most for what was answered before it, waiting for locks included.
+READ_BUDGET = 0.25
+MIN_BATCH, MAX_BATCH = 50, 5_000
+
+#: What the database is when it is away or busy: try again, nothing is wrong with the data.
+AWAY = (OperationalError, InterfaceError)
+
+#: Positions as this process last saw them committed, so that a read with nothing pending costs no query.
+_positions: dict[str, int] = {}
+_batch_size = 500
+
+
+@dataclass
+class _Deadline:
+    """When to stop; None is never."""
+
+    at: float | None
+
+    @property
+    def left(self) -> float | None:
+        return None if self.at is None else max(0.0, self.at - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return self.at is not None and time.monotonic() >= self.at
+
+
+def forget_positions() -> None:
+    """Drop what this process remembers, for when the database under it has been replaced."""
+    _positions.clear()
+
+
+def pending() -> int:
+    """Bytes in the spool that are not applied, as far as this process knows (others may have applied more). No query."""
+    return sum(_unread(segment) for segment in reader.segments(settings.CONF.spool_dir))
+
+
+def drain(budget: float | None = None) -> int:
+    """Apply what the spool holds now; what comes meanwhile is the next drain's. Returns the bytes that are still pending.
+
+    With a `budget` in seconds it stops when that is spent, waiting for locks included, and does not raise: with the database
+    away it returns what is pending. Without one it raises `OperationalError` then.
+    """
+    waiting = [segment for segment in reader.segments(settings.CONF.spool_dir) if _unread(segment)]
+    if not waiting:
+        return 0
+    deadline = _Deadline(None if budget is None else time.monotonic() + budget)
+    try:
+        with _patience(deadline):
+            _positions.update(SpoolPosition.objects.filter(pk__in=[segment.name for segment in waiting]).values_list("segment", "position"))
+        for segment in waiting:
+            _drain_segment(segment, deadline)
+            if deadline.passed:
+                break
+    except AWAY:
+        if budget is None:
+            raise
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+    return sum(_unread(segment) for segment in waiting)
+
+
+def _unread(segment: Segment) -> int:
+    return max(0, segment.size - _positions.get(segment.name, 0))
+
+
+def _drain_segment(segment: Segment, deadline: _Deadline) -> None:
+    global _batch_size
+    limit = HOLD_SECONDS.get(connection.vendor, 0.25)
+    try:
+        while (position := _positions.get(segment.name, 0)) < segment.size and not deadline.passed:
+            lines = reader.read_lines(segment.path, position, segment.size, _batch_size)
+            if not lines:
+                _drain_tail(segment, position, deadline)
+                break
+            if deadline.at is None:
+                give_way()
+            began = time.monotonic()
+            _apply_lines(segment.name, position, lines, deadline)
+            held = max(0.001, time.monotonic() - began)
+            # a quick short batch says little about what a long one would take
+            aim = int(len(lines) * limit / held)
+            _batch_size = max(MIN_BATCH, min(MAX_BATCH, aim, _batch_size * 2))
+        if _positions.get(segment.name, 0) >= segment.size:
+            _put_away(segment)
+    except FileNotFoundError:  # another process was done with it first
+        _positions[segment.name] = segment.size
+
+
+def _put_away(segment: Segment) -> None:
+    """Put a segment that is applied to its end with the applied ones, if its writer is gone and wrote nothing since we looked."""
+    with suppress(FileNotFoundError):
+        if not reader.has_writer(segment.path) and segment.path.stat().st_size == segment.size:
+            reader.put_with_applied(segment.path)
+
+
+def _drain_tail(segment: Segment, position: int, deadline: _Deadline) -> None:
+    """A last line without its newline: its writer is at it just now, or died over it. Then it goes to the dead letters."""
+    if reader.has_writer(segment.path):
+        return
+    if reader.read_lines(segment.path, position, segment.size, 1):
+        return  # it was finished before its writer ended
+    tail, end = reader.read_tail(segment.path, position, MAX_LINE)
+    if tail:
+        _apply_lines(segment.name, position, [Line(position, end, tail)], deadline, torn=True)
+
+
+def _apply_lines(name: str, position: int, lines: Sequence[Line], deadline: _Deadline, *, torn: bool = False) -> None:
+    """Apply lines that begin at `position`, and remember where the segment's position is then."""
+    try:
+        _positions[name] = _apply_batch(name, position, lines, deadline, error="its writer ended in the middle of it" if torn else None)
+    except AWAY:
+        raise
+    except (DatabaseError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        if len(lines) == 1:
+            logger.warning("a line of %s at %d goes to the dead letters: %s", name, position, error)
+            _positions[name] = _apply_batch(name, position, lines, deadline, error=f"{type(error).__name__}: {error}")
+            return
+        middle = len(lines) // 2
+        _apply_lines(name, position, lines[:middle], deadline)
+        if _positions[name] == lines[middle].start:
+            _apply_lines(name, lines[middle].start, lines[middle:], deadline)
+
+
+def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: _Deadline, error: str | None = None) -> int:
+    """One transaction. Returns the segment's position after it: another's, when another process was there first.
+
+    With `error` the lines go to the dead letters instead.
+    """
+    end = lines[-1].end
+    events, lost, letters = _parse(name, lines) if error is None else ([], 0, [_letter(name, line, error) for line in lines])
+    with _patience(deadline), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("INSERT INTO spool_positions (segment, position) VALUES (%s, 0) ON CONFLICT DO NOTHING", [name])
+        lock = " FOR UPDATE" if connection.vendor == "postgresql" else ""
+        cursor.execute(f"SELECT position FROM spool_positions WHERE segment = %s{lock}", [name])
+        current: int = cursor.fetchone()[0]
+        if current != position:
+            return current
+        unknown = apply(events).unknown
+        _count(cursor, unknown_tokens=unknown, dropped=lost)
+        DeadLetter.objects.bulk_create(letters)
+        cursor.execute("UPDATE spool_positions SET position = %s WHERE segment = %s", [end, name])
+    return end
+
+
+def _parse(name: str, lines: Sequence[Line]) -> tuple[list[TrackingEvent], int, list[DeadLetter]]:
+    events, lost, letters = [], 0, []
+    for line in lines:
+        try:
+            said = parse_line(line.data)
+        except BadLine as error:
+            letters.append(_letter(name, line, str(error)))
+            continue
+        if isinstance(said, Lost):
+            lost += said.hits
+        else:
+            events.append(said)
+    return events, lost, letters
+
+
+def _letter(name: str, line: Line, error: str) -> DeadLetter:
+    return DeadLetter(segment=name, position=line.start, line=line.data[:MAX_LINE], error=error.replace("\0", "")[:1000])
+
+
+def _count(cursor: Any, **counts: int) -> None:
+    for name, n in sorted(counts.items()):
+        if n:
+            cursor.execute(
+                "INSERT INTO ingest_counts (name, n) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET n = ingest_counts.n + excluded.n",
+                [name, n],
+            )
+
+
+@contextmanager
+def _patience(deadline: _Deadline) -> Iterator[None]:
+    """Wait for locks no longer than the deadline allows; and never count as a writer that others have to give way to."""
+    left = deadline.left
+    if connection.vendor == "sqlite":
+        with connection.bulk(20.0 if left is None else left):  # type: ignore[attr-defined]
+            yield
+    elif left is None or connection.in_atomic_block:
+        yield
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = %s", [f"{max(1, int(left * 1000))}ms"])
+        try:
+            yield
+        finally:
+            with suppress(DatabaseError, InterfaceError), connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = 0")
+
+
+def tidy(folder: Path | None = None) -> None:
+    """Put the spool's folder in order.
+
+    Segments that are done go to the applied ones; applied ones come back that the database has not applied to their end (it
+    lost commits with the power, or was restored from a backup); those past keeping are removed.
+    """
+    folder = settings.CONF.spool_dir if folder is None else folder
+    for segment in reader.segments(folder):
+        if not _unread(segment):
+            _put_away(segment)
+    applied = reader.applied_segments(folder)
+    known = dict(SpoolPosition.objects.filter(pk__in=[segment.name for segment in applied]).values_list("segment", "position"))
+    for segment in applied:
+        if known.get(segment.name, 0) < segment.size:
+            logger.warning("segment %s is applied again from %d", segment.name, known.get(segment.name, 0))
+            _positions[segment.name] = known.get(segment.name, 0)
+            reader.take_back(segment.path)
+    keep = settings.CONF.spool_keep
+    gone = reader.past_keeping(folder, keep.seconds, keep.bytes)
+    for path in gone:
+        path.unlink(missing_ok=True)
+        _positions.pop(path.name, None)
+    if gone:  # after the files: a file without a position would be applied again
+        SpoolPosition.objects.filter(pk__in=[path.name for path in gone]).delete()

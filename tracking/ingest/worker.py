@@ -1,0 +1,129 @@
+"""The ingester: a loop that keeps the spool applied, and does the timed work of the house.
+
+    python -m tracking.ingest.worker --parent-pipe
+
+is how a server runs it: until its standard input ends, which it does when the server's process does, however that ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+logger = logging.getLogger("tracking.ingest")
+
+#: Pause when there is nothing to do, in seconds. Reads do not wait for it: they drain for themselves.
+IDLE_SECONDS = 0.1
+#: Pause after a failure; doubles up to the second number.
+RETRY_SECONDS = (0.5, 10.0)
+TIDY_SECONDS = 60.0
+PURGE_SECONDS = 2.0
+
+
+def run(stop: threading.Event) -> None:
+    """Drain until `stop` is set, then once more; then leave the database file whole for a plain copy."""
+    from django.db import connection
+
+    from tracking.ingest.drain import AWAY, drain, tidy
+
+    timers = [_Timer(TIDY_SECONDS, tidy), _Timer(PURGE_SECONDS, _purge)]
+    pause, quiet = RETRY_SECONDS[0], False
+    while not stop.is_set():
+        try:
+            busy = _drain_once(drain)
+            for timer in timers:
+                timer.run_if_due()
+            if busy:
+                quiet = False
+            elif not quiet:
+                quiet = _checkpoint()
+            pause = RETRY_SECONDS[0]
+            if not busy:
+                stop.wait(IDLE_SECONDS)
+        except AWAY as error:
+            logger.warning("the database is away, trying again in %.1f s: %s", pause, error)
+            connection.close()
+            stop.wait(pause)
+            pause = min(pause * 2, RETRY_SECONDS[1])
+    with suppress(*AWAY):
+        drain()
+        _checkpoint()
+    connection.close()
+
+
+def _drain_once(drain: Callable[[], int]) -> bool:
+    """Whether there was something to do."""
+    from tracking.ingest.drain import pending
+
+    before = pending()
+    if before:
+        drain()
+    return before > 0 and pending() != before
+
+
+def _purge() -> None:
+    from campaigns.lifecycle import purge_deleted
+    from tracking.ingest.drain import drain
+
+    for _ in purge_deleted():
+        drain()  # a long delete does not hold up the hits
+
+
+def _checkpoint() -> bool:
+    """Move the log of a quiet SQLite database into its file: a plain `cp` then has all of it (it missed 300 rows in a trial)."""
+    from django.db import connection
+
+    if connection.vendor != "sqlite":
+        return True
+    with connection.busy_timeout(0.05), connection.cursor() as cursor:  # type: ignore[attr-defined]
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return cursor.fetchone()[0] == 0  # type: ignore[no-any-return]
+
+
+class _Timer:
+    def __init__(self, seconds: float, work: Callable[[], None]) -> None:
+        self.seconds, self.work, self.due = seconds, work, 0.0
+
+    def run_if_due(self) -> None:
+        if time.monotonic() >= self.due:
+            self.work()
+            self.due = time.monotonic() + self.seconds
+
+
+def main() -> int:
+    from tracking.prepare import NotReady, start
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if "--parent-pipe" in sys.argv[1:]:
+        threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
+    with suppress(OSError):
+        os.nice(5)  # hits come first
+    while not stop.is_set():
+        try:
+            start(migrate=False)
+            break
+        except NotReady as error:  # the database may come back; the hits are safe meanwhile
+            logger.warning("%s", error)
+            stop.wait(RETRY_SECONDS[1])
+    if not stop.is_set():
+        run(stop)
+    return 0
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    with suppress(OSError, ValueError):
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""The writing end of the spool: one append-only segment a process, one `write()` a hit or group. Pure.
+
+A segment is `<milliseconds>-<chance>.jsonl` in the spool's folder. Its writer holds a `flock` on it; a segment whose lock is
+free has no writer any more. Names carry chance, so a name never comes back, and a position in a segment means the same hits
+for ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from campaigns.events import now_ms
+from tracking.spool.lines import lost_line
+
+logger = logging.getLogger("tracking.spool")
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+SEGMENT_SECONDS = 3600
+#: How long the power may be away before a hit is on the disk, with fsync by interval. Death of the process loses nothing.
+SYNC_SECONDS = 0.05
+#: After a failure the disk is tried again this much later; until then hits are answered and counted as lost.
+RETRY_SECONDS = 1.0
+
+
+class SpoolWriter:
+    """Appends lines to segments of its own. Never raises: what cannot be written is counted, and said in the next segment.
+
+    `fsync` is `interval` (answer after the write, sync every 50 ms in the background) or `always` (answer after the sync; those
+    who wait share one).
+    """
+
+    def __init__(self, folder: Path, fsync: str = "interval") -> None:
+        self.folder = folder
+        self.always = fsync == "always"
+        self.lost = 0  # hits not written and not yet said in a segment
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._sync_lock = threading.Lock()
+        self._pid = os.getpid()
+        self._descriptor = -1
+        self._size = 0
+        self._opened = 0.0
+        self._retry_at = 0.0
+        self._logged_at = float("-inf")
+        self._written = self._synced = 0  # groups
+        self._syncer: threading.Thread | None = None
+
+    def append(self, line: bytes) -> bool:
+        """Write one line. False when it was lost to a full or failing disk."""
+        return self.append_many((line,))
+
+    def append_many(self, lines: Sequence[bytes]) -> bool:
+        """Write a group by one `write()`. False when it was lost, all of it."""
+        with self._lock:
+            if not self._write(b"".join(lines)):
+                self.lost += len(lines)
+                return False
+            self._written += 1
+            number = self._written
+        if self.always:
+            return self._sync(number)
+        if self._syncer is None:
+            self._start_syncer()
+        return True
+
+    def close(self) -> None:
+        """End the segment, synced. The next append begins a new one."""
+        with self._sync_lock, self._lock:
+            self._end_segment()
+
+    # -- under the lock
+
+    def _write(self, data: bytes) -> bool:
+        now = time.monotonic()
+        if self._descriptor >= 0 and (self._size >= SEGMENT_BYTES or now - self._opened > SEGMENT_SECONDS):
+            self._end_segment()
+        try:
+            if self._descriptor < 0:
+                if now < self._retry_at:
+                    return False
+                self._begin_segment()
+            if self.lost:
+                data, said = lost_line(self.lost) + data, self.lost
+            else:
+                said = 0
+            if os.write(self._descriptor, data) != len(data):
+                raise OSError("short write: the disk is full")
+        except OSError as error:
+            self._fail(error)
+            return False
+        self.lost -= said
+        self._size += len(data)
+        return True
+
+    def _begin_segment(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"{now_ms():013d}-{secrets.token_hex(8)}"
+        # Locked before it has its name: a reader never sees a segment of a living writer unlocked.
+        hidden = self.folder / f".{name}.new"
+        descriptor = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hidden.rename(self.folder / f"{name}.jsonl")
+        except OSError:
+            os.close(descriptor)
+            with suppress(OSError):
+                hidden.unlink()
+            raise
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        self._descriptor, self._size, self._opened = descriptor, 0, time.monotonic()
+
+    def _end_segment(self) -> None:
+        if self._descriptor < 0:
+            return
+        try:
+            os.fdatasync(self._descriptor)
+            self._synced = self._written
+        except OSError as error:
+            logger.error("cannot sync %s: %s", self.folder, error)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _fail(self, error: OSError) -> None:
+        """Close the segment, without the half of a line that a short write left; begin another a little later."""
+        now = time.monotonic()
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            self._end_segment()
+        self._retry_at = now + RETRY_SECONDS
+        if now - self._logged_at >= 60:
+            self._logged_at = now
+            logger.error("hits are answered but lost, %d so far: %s cannot be written: %s", self.lost + 1, self.folder, error)
+
+    # -- syncing
+
+    def _sync(self, number: int) -> bool:
+        with self._sync_lock:
+            if self._synced >= number:
+                return True
+            with self._lock:
+                descriptor, upto = self._descriptor, self._written
+            try:
+                os.fdatasync(descriptor)
+            except OSError as error:
+                if self._synced >= number:  # the segment ended meanwhile, and was synced for that
+                    return True
+                logger.error("cannot sync %s: %s", self.folder, error)
+                return False
+            self._synced = max(self._synced, upto)
+            return True
+
+    def _start_syncer(self) -> None:
+        with self._lock:
+            if self._syncer is None:
+                self._syncer = threading.Thread(target=self._sync_for_ever, name="spool-sync", daemon=True)
+                self._syncer.start()
+
+    def _sync_for_ever(self) -> None:
+        while True:
+            time.sleep(SYNC_SECONDS)
+            if self._synced < self._written:
+                self._sync(self._written)
+
+
+_writers: dict[tuple[Path, str], SpoolWriter] = {}
+_making = threading.Lock()
+
+
+def process_writer(folder: Path, fsync: str = "interval") -> SpoolWriter:
+    """This process's writer for a spool, the same for all its threads."""
+    writer = _writers.get((folder, fsync))
+    if writer is None:
+        with _making:
+            writer = _writers.setdefault((folder, fsync), SpoolWriter(folder, fsync))
+    return writer
+
+
+def close_writers() -> None:
+    """End the segments of this process, synced, so that readers see them whole."""
+    for writer in list(_writers.values()):
+        writer.close()
+
+
+def _after_fork() -> None:
+    """A child has its own segment: close the copy of the parent's descriptor (the lock stays with the parent)."""
+    global _making
+    _making = threading.Lock()
+    for writer in _writers.values():
+        if writer._descriptor >= 0:
+            os.close(writer._descriptor)
+        writer.lost = 0
+        writer._reset()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(close_writers)
