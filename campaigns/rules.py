@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from campaigns.tokens import TOKEN_RULE, is_token
+from campaigns import tokens
 
 MAX_NAME, MAX_EMAIL, MAX_TAGS, MAX_TAG, MAX_METADATA_BYTES, MAX_BULK = 200, 320, 20, 50, 4096, 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -48,8 +48,8 @@ def check_email(value: Any) -> str:
 
 
 def check_token(value: Any) -> str:
-    if not isinstance(value, str) or not is_token(value):
-        raise Refused(f"a tracking_token is {TOKEN_RULE}", field="tracking_token")
+    if not isinstance(value, str) or not tokens.is_token(value):
+        raise Refused(f"a tracking_token is {tokens.RULE}", field="tracking_token")
     return value
 
 

@@ -8,7 +8,7 @@ import secrets
 
 from campaigns.events import now_ms
 
-TOKEN_RULE = "1 to 128 of A-Z a-z 0-9 _ . ~ -, not dots only, not ending in .gif"
+RULE = "1 to 128 of A-Z a-z 0-9 _ . ~ -, not dots only, not ending in .gif"
 _TOKEN = re.compile(r"[A-Za-z0-9_.~-]{1,128}")
 
 

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 
 from campaigns.models.fields import MillisecondsField, utc_now
+from campaigns.models.labels import LabelledQuerySet
 
 if TYPE_CHECKING:
     from campaigns.models.counters import CampaignCounters
 
 
-class CampaignQuerySet(models.QuerySet["Campaign"]):
+class CampaignQuerySet(LabelledQuerySet["Campaign"]):
     def living(self) -> CampaignQuerySet:
         """Without those whose rows are being deleted."""
         return self.filter(deleted_at=None)

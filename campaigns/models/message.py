@@ -8,10 +8,11 @@ from django.db.models.functions import Lower
 from campaigns.choices import STATUS_CHOICES
 from campaigns.models.campaign import Campaign
 from campaigns.models.fields import MillisecondsField, utc_now
+from campaigns.models.labels import LabelledQuerySet
 from campaigns.status import STATE_COLUMNS, Status
 
 
-class MessageQuerySet(models.QuerySet["Message"]):
+class MessageQuerySet(LabelledQuerySet["Message"]):
     def living(self) -> MessageQuerySet:
         """Without those of campaigns that are being deleted."""
         return self.filter(campaign__deleted_at=None)

@@ -32,7 +32,8 @@ def new_external_events(cursor: Any, keys: Iterable[tuple[int, str]], received_a
     for some in chunks(sorted(keys)):
         values = ", ".join(["(%s, %s, %s)"] * len(some))
         cursor.execute(
-            f"INSERT INTO external_events (source, external_id, received_at) VALUES {values} ON CONFLICT DO NOTHING RETURNING source, external_id",
+            f"INSERT INTO external_events (source, external_id, received_at) VALUES {values}"
+            " ON CONFLICT DO NOTHING RETURNING source, external_id",
             [value for source, external_id in some for value in (source, external_id, received_at)],
         )
         fresh.update((source, external_id) for source, external_id in cursor.fetchall())
@@ -107,6 +108,7 @@ def add_hours(cursor: Any, counts: Mapping[tuple[int, int, int], Sequence[int]])
     """Add to the hourly counts: (campaign, hour, kind) → (events, of people)."""
     cursor.executemany(
         "INSERT INTO hourly_counts (campaign_id, hour, kind, n, human_n) VALUES (%s, %s, %s, %s, %s)"
-        " ON CONFLICT (campaign_id, hour, kind) DO UPDATE SET n = hourly_counts.n + excluded.n, human_n = hourly_counts.human_n + excluded.human_n",
+        " ON CONFLICT (campaign_id, hour, kind) DO UPDATE SET"
+        " n = hourly_counts.n + excluded.n, human_n = hourly_counts.human_n + excluded.human_n",
         [(*key, *counts[key]) for key in sorted(counts)],
     )

@@ -1,4 +1,6 @@
-"""Loaded before Django's settings are: tests never see the settings, the `.env` or the data of whoever runs them.
+"""The settings of the service, read from an environment of the tests' own.
+
+Tests never see the settings, the `.env` or the data of whoever runs them.
 
 `TRACKING_TEST_DATABASE_URL=postgresql://…` runs the same tests on PostgreSQL.
 """
@@ -23,3 +25,8 @@ if url := os.environ.get("TRACKING_TEST_DATABASE_URL"):
     os.environ["TRACKING_DATABASE_URL"] = url
     os.environ["TRACKING_SECRET_KEY"] = "a-secret-for-tests-only-" + "x" * 40
     os.environ["TRACKING_DATA_DIR"] = f"{FOLDER}/data"
+
+from trackingsite.settings import *  # noqa: E402, F403
+
+#: Programs that tests start are the service itself.
+os.environ["DJANGO_SETTINGS_MODULE"] = "trackingsite.settings"
