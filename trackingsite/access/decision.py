@@ -20,6 +20,10 @@ HOW_TO_GET_IN = (
 ALL = frozenset(SCOPES)
 
 
+def needed_scope(request: HttpRequest) -> str:
+    return "read" if request.method in local.SAFE_METHODS else "write"
+
+
 class Grant(NamedTuple):
     kind: Kind | None
     scopes: frozenset[str]

@@ -1,20 +1,22 @@
-"""Access in the terms of Django REST Framework and of its OpenAPI schema."""
+"""Access in the terms of Django REST Framework.
+
+DRF's views import this module while they are imported themselves, so it imports no view.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
-from trackingsite.access.decision import Access
-from trackingsite.access.middleware import needed_scope
+from trackingsite.access.decision import Access, needed_scope
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from rest_framework.views import APIView
 
 
 def access_of(request: HttpRequest) -> Access:
@@ -24,16 +26,18 @@ def access_of(request: HttpRequest) -> Access:
 class AccessAuthentication(SessionAuthentication):
     """`request.user` is the signed-in staff user or None, `request.auth` the Access.
 
-    Who is let in by a session alone must send the CSRF token with unsafe methods, as in any form of Django.
+    Who is let in by a session alone must send the CSRF token with unsafe methods, as with any form of Django.
     """
 
-    def authenticate(self, request: Request) -> tuple[AbstractBaseUser | AnonymousUser | None, Access] | None:  # type: ignore[override]
+    def authenticate(self, request: Request) -> tuple[User | None, Access] | None:  # type: ignore[override]
         access = access_of(request._request)
         if not access.allowed:
             return None
-        if access.kind == "staff" and not access.local:
+        if access.kind != "staff":
+            return None, access
+        if not access.local:
             self.enforce_csrf(request)
-        return (request._request.user if access.kind == "staff" else None), access
+        return request._request.user, access  # type: ignore[return-value]
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -44,16 +48,3 @@ class HasAccess(BasePermission):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         return access_of(request._request).may(needed_scope(request._request))
-
-
-class AccessScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """The two ways to send a key, as the schema tells them."""
-
-    target_class = AccessAuthentication
-    name = ["bearer", "header"]
-
-    def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:
-        return [
-            {"type": "http", "scheme": "bearer", "description": "An API key: `email-tracking-cli key create --name NAME`."},
-            {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in a header of its own."},
-        ]

@@ -8,8 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from trackingsite import problems
-from trackingsite.access.decision import Access
-from trackingsite.access.local import SAFE_METHODS
+from trackingsite.access.decision import Access, needed_scope
 
 #: First parts of public addresses. Webhooks verify their senders themselves, the admin is Django's own.
 PUBLIC = frozenset({"track", "health", "static", "webhooks", "admin"})
@@ -30,10 +29,6 @@ class AccessMiddleware:
 
 def is_public(path: str) -> bool:
     return path == "/" or path[1:].partition("/")[0] in PUBLIC
-
-
-def needed_scope(request: HttpRequest) -> str:
-    return "read" if request.method in SAFE_METHODS else "write"
 
 
 def refuse(request: HttpRequest, access: Access) -> HttpResponse:
