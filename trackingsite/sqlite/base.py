@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from django.db.backends.sqlite3 import base
@@ -58,6 +58,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         cursor = self.connection.cursor(factory=FairCursor)
         cursor.database = self
         return cursor
+
+    # -- making and migrating it
+
+    def preparing(self) -> AbstractContextManager[None]:
+        """One process at a time makes or migrates the database."""
+        return locks.preparing(self.settings_dict["NAME"])
+
+    def sole_user(self, seconds: float = 2.0) -> AbstractContextManager[bool]:
+        """Whether no other process uses the database; this one must have closed its connections before. Others wait outside."""
+        return locks.sole_user(self.settings_dict["NAME"], seconds)
 
     # -- fair writers
 

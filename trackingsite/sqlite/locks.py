@@ -40,15 +40,23 @@ def preparing(database: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def sole_user(database: str | Path) -> Iterator[bool]:
-    """Whether no other process has the database open; none can open it until the end of the block."""
+def sole_user(database: str | Path, seconds: float) -> Iterator[bool]:
+    """Whether no other process has the database open; none can open it until the end of the block.
+
+    Waits `seconds` for others to leave: who only looks whether the database is current is gone in a moment.
+    """
     descriptor, path = open_lock(database, "users"), folder(database)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        yield False
-        return
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(descriptor)
+                yield False
+                return
+            time.sleep(0.02)
     _alone.add(path)
     try:
         yield True
