@@ -42,7 +42,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
     def shown_scopes(self, key: ApiKey) -> str:
         return " ".join(key.scopes)
 
-    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[Any]:
         return ["name", "scopes", "expires_at"] if obj is None else ["name", *self._fixed]
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:

@@ -67,6 +67,15 @@ def verify(text: str) -> ApiKey:
     return key
 
 
+def find(text: str) -> ApiKey | None:
+    """The key with this prefix (as it is, or as a key begins), or else with this id."""
+    if match := re.match(r"(?:etk_)?([0-9a-f]{8})(?:_|$)", text):
+        found = ApiKey.objects.filter(prefix=match[1]).first()
+        if found is not None:
+            return found
+    return ApiKey.objects.filter(pk=int(text)).first() if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
 def revoke(key: ApiKey) -> None:
     """Refuse the key from now on; a revoked key stays as it is."""
     ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=utc_now())
