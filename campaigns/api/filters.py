@@ -1,0 +1,162 @@
+"""What lists can be narrowed by. A filter nobody knows, or one given twice, is refused: ignored, it would return everything."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection
+from typing import Any
+
+import django_filters as filters
+from django import forms
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Lower
+from django_filters.rest_framework import DjangoFilterBackend, FilterSet
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from campaigns.choices import KIND_NUMBER, STATUS_CHOICES, Kind
+from campaigns.events import Verdict
+from campaigns.models import Campaign, Event, Message
+from campaigns.models.labels import LabelledQuerySet
+from campaigns.times import parse_moment
+
+METADATA = "metadata."
+
+
+def check_parameters(request: Request, known: Collection[str], metadata: bool = False) -> None:
+    """Refuse query parameters that are not `known` and those given twice. `metadata` allows `metadata.<key>`."""
+    for name, values in request.query_params.lists():
+        is_metadata = metadata and name.startswith(METADATA) and name != METADATA
+        if name not in known and name != "format" and not is_metadata:
+            allowed = ", ".join([*sorted(known), *(["metadata.<key>"] if metadata else [])])
+            raise ValidationError({name: [f"is no parameter here; {allowed} are" if allowed else "is no parameter here; there are none"]})
+        if len(values) > 1:
+            raise ValidationError({name: ["is given twice"]})
+        if "\0" in name + values[0]:
+            raise ValidationError({name.replace("\0", ""): ["has NUL characters"]})
+
+
+class StrictFilterBackend(DjangoFilterBackend):
+    """django-filter on lists alone, where what the filterset does not know is refused."""
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
+        filterset_class = self.get_filterset_class(view, queryset)
+        names = set(filterset_class.base_filters) if filterset_class else set()
+        labelled = filterset_class is not None and issubclass(filterset_class, LabelledFilter)
+        check_parameters(request, names | view.paginator.parameters, metadata=labelled)
+        return super().filter_queryset(request, queryset, view)  # type: ignore[no-any-return]
+
+
+class IdFilter(filters.NumberFilter):
+    field_class = forms.IntegerField
+
+
+class TruthField(forms.Field):
+    words = {"true": True, "1": True, "false": False, "0": False}
+
+    def to_python(self, value: Any) -> bool | None:
+        if value in self.empty_values:
+            return None
+        if str(value).lower() not in self.words:
+            raise forms.ValidationError("write true or false")
+        return self.words[str(value).lower()]
+
+
+class TruthFilter(filters.BooleanFilter):
+    field_class = TruthField
+
+
+class MomentField(forms.Field):
+    def to_python(self, value: Any) -> dt.datetime | None:
+        if value in self.empty_values:
+            return None
+        try:
+            return parse_moment(value)
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
+
+
+class MomentFilter(filters.IsoDateTimeFilter):
+    field_class = MomentField
+
+
+class UniqueOrdering(filters.OrderingFilter):
+    """Ordered by id where what is asked for is equal, so that pages neither repeat nor miss a row."""
+
+    def filter(self, qs: QuerySet[Any], value: Any) -> QuerySet[Any]:
+        if not value:
+            return qs
+        return super().filter(qs, value if {"id", "-id"} & set(value) else [*value, "-id"])  # type: ignore[no-any-return]
+
+
+class LabelledFilter(FilterSet):
+    """By tag, and by `metadata.<key>`."""
+
+    tag = filters.CharFilter(method="tagged", label="One of its tags, exactly.")
+
+    def tagged(self, queryset: LabelledQuerySet[Any], _name: str, value: str) -> QuerySet[Any]:
+        return queryset.tagged(value)
+
+    def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        found = super().filter_queryset(queryset)
+        for name, value in self.data.items():
+            if name.startswith(METADATA):
+                found = found.with_metadata(name.removeprefix(METADATA), value)
+        return found  # type: ignore[no-any-return]
+
+
+class CampaignFilter(LabelledFilter):
+    name = filters.CharFilter(lookup_expr="icontains", label="A part of its name, in any letter case.")
+    archived = TruthFilter(field_name="archived_at", lookup_expr="isnull", exclude=True, label="Archived ones only, or none of them.")
+    ordering = UniqueOrdering(
+        fields=[
+            ("id", "id"), ("name", "name"), ("created_at", "created_at"), ("counters__total", "total"), ("counters__sent", "sent"),
+            ("counters__opened", "opened"), ("counters__clicked", "clicked"), ("counters__bounced", "bounced"),
+        ],
+        label="By what to order; `-` before it turns it round. Newest first unless given.",
+    )  # fmt: skip
+
+    class Meta:
+        model = Campaign
+        fields: list[str] = []
+
+
+class CampaignMessageFilter(LabelledFilter):
+    """Messages of one campaign."""
+
+    recipient_email = filters.CharFilter(method="to", label="The whole address, in any letter case.")
+    status = filters.ChoiceFilter(choices=STATUS_CHOICES, null_label=None)
+    ordering = UniqueOrdering(fields=[("id", "id")], label="`id`, oldest first, or `-id`, newest first.")
+
+    class Meta:
+        model = Message
+        fields: list[str] = []
+
+    def to(self, queryset: QuerySet[Message], _name: str, value: str) -> QuerySet[Message]:
+        """Both sides folded by the database, so that its index is used and they agree on letters beyond ASCII."""
+        return queryset.alias(address=Lower("recipient_email")).filter(address=Lower(Value(value)))
+
+
+class MessageFilter(CampaignMessageFilter):
+    campaign_id = IdFilter(label="The campaign's id.")
+
+
+class MessageEventFilter(FilterSet):
+    """Events of one message."""
+
+    kind = filters.ChoiceFilter(choices=[(label, label) for label in Kind.labels], method="of_kind")
+    verdict = filters.ChoiceFilter(field_name="judgement__verdict", choices=[(verdict.value, verdict.value) for verdict in Verdict])
+    since = MomentFilter(field_name="occurred_at", lookup_expr="gte", label="From this moment on (UTC unless it has a zone).")
+    until = MomentFilter(field_name="occurred_at", lookup_expr="lt", label="Before this moment.")
+
+    class Meta:
+        model = Event
+        fields: list[str] = []
+
+    def of_kind(self, queryset: QuerySet[Event], _name: str, value: str) -> QuerySet[Event]:
+        return queryset.filter(kind=KIND_NUMBER[value])
+
+
+class EventFilter(MessageEventFilter):
+    campaign_id = IdFilter(label="The campaign's id.")
+    message_id = IdFilter(label="The message's id.")
