@@ -23,7 +23,9 @@ SAME_DATABASE = settings(deadline=None, max_examples=40, suppress_health_check=[
 
 def new_campaign(messages: int = 3) -> tuple[Campaign, list[Message]]:
     campaign = lifecycle.create_campaign("property")
-    return campaign, lifecycle.create_messages([{"campaign_id": campaign.pk, "recipient_email": f"u{n}@example.com"} for n in range(messages)])
+    return campaign, lifecycle.create_messages(
+        [{"campaign_id": campaign.pk, "recipient_email": f"u{n}@example.com"} for n in range(messages)]
+    )
 
 
 def addressed(happened: Sequence[TrackingEvent], messages: list[Message], external: bool) -> list[TrackingEvent]:
@@ -113,7 +115,9 @@ def test_an_id_of_an_event_for_nobody_is_not_noted_so_that_it_can_come_again(mes
 
 
 def test_the_same_external_id_of_two_sources_is_two_events(message: Message) -> None:
-    happened = [TrackingEvent(EventKind.DELIVERED, now_ms(), source, message_id=message.pk, external_id="e1") for source in ("sendgrid", "gmail")]
+    happened = [
+        TrackingEvent(EventKind.DELIVERED, now_ms(), source, message_id=message.pk, external_id="e1") for source in ("sendgrid", "gmail")
+    ]
     assert apply(happened) == Applied(applied=2)
 
 

@@ -16,7 +16,7 @@ from campaigns.events import MAX_URL, MAX_USER_AGENT, EventKind, TrackingEvent
 
 VERSION = 1
 #: A longer line was not written by us.
-MAX_LINE = 65_536
+MAX_LINE = 131_072
 _LATEST = 253_402_300_800_000  # the year 10,000
 
 #: Headers kept with a hit, because rules that tell people from machines read them.

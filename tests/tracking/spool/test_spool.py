@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tracking.spool import reader, writer
+from tracking.spool.writer import SpoolWriter
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def lines(folder: Path) -> list[bytes]:
+    return [line.data for segment in reader.segments(folder) for line in reader.read_lines(segment.path, 0, segment.size, 10**6)]
+
+
+@pytest.mark.parametrize("fsync", ["interval", "always"])
+def test_what_is_appended_by_many_threads_is_there_line_by_line(spool: Path, fsync: str) -> None:
+    one = SpoolWriter(spool, fsync)
+    threads = [threading.Thread(target=lambda n=n: [one.append(b"%d-%d\n" % (n, i)) for i in range(50)]) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(lines(spool)) == sorted(b"%d-%d" % (n, i) for n in range(8) for i in range(50))
+    assert len(reader.segments(spool)) == 1
+
+
+def test_a_segment_has_a_writer_until_it_is_closed(spool: Path) -> None:
+    one = SpoolWriter(spool)
+    one.append(b"a\n")
+    [segment] = reader.segments(spool)
+    assert reader.has_writer(segment.path)
+    one.close()
+    assert not reader.has_writer(segment.path)
+    one.append(b"b\n")
+    assert len(reader.segments(spool)) == 2
+
+
+def test_segments_are_rotated_by_size(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "SEGMENT_BYTES", 100)
+    one = SpoolWriter(spool)
+    for number in range(30):
+        one.append(b"%020d\n" % number)
+    assert len(reader.segments(spool)) == 6
+    assert sorted(lines(spool)) == [b"%020d" % number for number in range(30)]
+
+
+def test_a_line_without_its_end_is_left_to_its_writer(spool: Path) -> None:
+    spool.mkdir()
+    path = spool / f"1{reader.SUFFIX}"
+    path.write_bytes(b"whole\nhal")
+    assert [line.data for line in reader.read_lines(path, 0, 9, 10)] == [b"whole"]
+    assert reader.read_tail(path, 6, 100) == (b"hal", 9)
+
+
+def test_a_full_disk_loses_hits_counts_them_and_says_so_when_there_is_room(spool: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    one = SpoolWriter(spool)
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0)
+    assert one.append(b"before\n")
+    really = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    assert not one.append(b"lost 1\n")
+    assert not one.append_many([b"lost 2\n", b"lost 3\n"])
+    monkeypatch.setattr(os, "write", really)
+    assert one.append(b"after\n")
+    assert one.lost == 0
+    assert lines(spool) == [b"before", b'{"v":1,"k":"lost","n":3}', b"after"]
+    assert sum("hits are answered but lost" in record.message for record in caplog.records) == 1
+
+
+def test_a_short_write_leaves_no_half_line(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = SpoolWriter(spool)
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0)
+    one.append(b"before\n")
+    really = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: really(descriptor, data[: len(data) // 2]))
+    assert not one.append(b"this one is cut\n")
+    monkeypatch.setattr(os, "write", really)
+    one.append(b"after\n")
+    assert lines(spool) == [b"before", b'{"v":1,"k":"lost","n":1}', b"after"]
+
+
+def test_a_folder_that_cannot_be_made_loses_hits_but_never_raises(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file where the folder should be")
+    one = SpoolWriter(tmp_path / "spool")
+    assert not one.append(b"x\n")
+    assert one.lost == 1
+
+
+def _append_for_ever(folder: Path, acknowledged: str) -> None:
+    one, number = SpoolWriter(folder), 0
+    with open(acknowledged, "wb", buffering=0) as known:
+        while True:
+            one.append(b"%d\n" % number)
+            known.write(b"%d\n" % number)
+            number += 1
+
+
+def test_kill_9_of_a_writer_loses_nothing_it_acknowledged(spool: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_append_for_ever, args=(spool, str(tmp_path / "known")))
+    process.start()
+    while not (tmp_path / "known").exists() or (tmp_path / "known").stat().st_size < 5000:
+        assert process.is_alive()
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    [segment] = reader.segments(spool)
+    assert not reader.has_writer(segment.path)
+    known = (tmp_path / "known").read_bytes().split()
+    assert lines(spool)[: len(known)] == known
+
+
+def test_a_child_after_fork_writes_a_segment_of_its_own(spool: Path) -> None:
+    one = writer.process_writer(spool)
+    one.append(b"parent\n")
+    pid = os.fork()
+    if pid == 0:
+        one.append(b"child\n")
+        one.close()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    one.append(b"parent again\n")
+    found = sorted((reader.has_writer(segment.path), segment.path.read_bytes()) for segment in reader.segments(spool))
+    assert found == [(False, b"child\n"), (True, b"parent\nparent again\n")]
+    one.close()
