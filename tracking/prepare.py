@@ -53,6 +53,20 @@ def start(migrate: bool = True) -> Conf:
     return conf
 
 
+def start_to_serve() -> Conf:
+    """The same for a server, which starts without its database too, where it has the keys: pixels and signed links need no more."""
+    from tracking import keyfile
+
+    try:
+        return start()
+    except DatabaseAway as error:
+        conf = set_up()
+        if not keyfile.read(conf.keys_file).link_keys:
+            raise
+        logger.warning("%s; pixels and signed links are served meanwhile", error)
+        return conf
+
+
 def set_up() -> Conf:
     """Set Django up, with our settings unless others are named. Raises NotReady for a setting that cannot be used."""
     import django
@@ -87,7 +101,8 @@ def _applied(connection: BaseDatabaseWrapper) -> list[tuple[str, str]]:
             if "no such table" in str(error) or getattr(error.__cause__, "sqlstate", "") == "42P01":  # undefined_table
                 return []
             raise
-        return cursor.fetchall()
+        rows: list[tuple[str, str]] = cursor.fetchall()
+        return rows
 
 
 def _on_disk() -> set[tuple[str, str]]:
@@ -212,7 +227,8 @@ def _in_one_line(conf: Conf) -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError) as error:
         text = _line(error)
-        if conf.database_url or "locked" in text:
+        refused = "FATAL:" in text and not re.search("starting up|shutting down|too many|remaining connection", text)
+        if "locked" in text or (conf.database_url and not refused):
             raise DatabaseAway(f"{database} does not answer: {text}") from None
         raise NotReady(f"{database} cannot be used: {text}") from None
     except DatabaseError as error:
@@ -229,9 +245,12 @@ def _line(error: BaseException) -> str:
     return re.sub(r"\s+", " ", str(error)).strip()
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     try:
-        start()
+        if "--to-serve" in arguments:
+            start_to_serve()
+        else:
+            start()
     except NotReady as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1
@@ -239,4 +258,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

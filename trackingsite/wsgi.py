@@ -1,3 +1,5 @@
+"""For `manage.py runserver`. Servers take `tracking.server:create_tracking_app()`, which also makes the database ready."""
+
 import os
 
 from django.core.wsgi import get_wsgi_application

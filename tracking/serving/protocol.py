@@ -1,0 +1,90 @@
+"""uvicorn's HTTP protocol, with the bounds that it lacks and the two handles on a connection that ASGI does not have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+#: Request line and headers; uvicorn's parser has no limit of its own.
+MAX_HEAD = 256 * 1024
+#: All bytes of one request as they came, chunk sizes and trailers included (a body has a limit of its own).
+MAX_REQUEST = 128 * 1024 * 1024
+#: How long a connection may take to bring the head of a request, keep-alive included.
+HEAD_SECONDS = 60.0
+
+TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 23\r\nconnection: close\r\n\r\n"
+    b"The headers are too big"
+)
+
+
+class Connection:
+    """What the wrapper may do with the connection of a request, beyond what ASGI says."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def abort(self) -> None:
+        """Drop it at once, with what is still unsent."""
+        self._cycle.transport.abort()
+
+    def end_with_the_connection(self) -> None:
+        """Before the headers of an answer of unknown length to HTTP/1.0, which knows no chunks: it ends where the connection does."""
+        self._cycle.chunked_encoding = False
+
+    def expect(self, size: int) -> None:
+        """The next `size` bytes belong to such an answer; uvicorn counts them against a length."""
+        self._cycle.expected_content_length = size
+
+
+class TrackingProtocol(HttpToolsProtocol):
+    """One connection of a client."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.idle_since = self.loop.time()
+        self.in_head = True
+        self.received = 0
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.received += len(data)
+        if self.received > MAX_HEAD and not self.transport.is_closing():
+            if self.in_head:
+                self.transport.write(TOO_LARGE)
+                self.transport.close()
+            elif self.received > MAX_REQUEST:
+                self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.in_head = True
+        self.received = 0
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cast("dict[str, Any]", cycle.scope)["extensions"] = {"tracking.connection": Connection(cycle)}
+        super()._start_asgi_task(cycle, app)
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long there has been no request in hand."""
+        idle = self.cycle is None or self.cycle.response_complete
+        return self.loop.time() - self.idle_since if idle else 0.0
+
+
+def close_idle(connections: Iterable[object]) -> None:
+    """Close connections that bring no request: uvicorn's own timer stops at the first byte of a next one."""
+    for connection in list(connections):
+        if isinstance(connection, TrackingProtocol) and connection.idle_seconds > HEAD_SECONDS:
+            connection.transport.abort()
