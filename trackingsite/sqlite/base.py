@@ -82,18 +82,23 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def give_way(self, seconds: float = 0.25) -> None:
         """Let those who wait to write go first; for loops that write in bulk, between batches, with no transaction open."""
+        self.ensure_connection()
         if self._writers is not None:
             locks.wait_for_writers(self._writers, seconds)
 
     @contextmanager
     def bulk(self, patience: float) -> Iterator[None]:
         """For who writes in bulk: the block's transactions do not count as waiting writers, and wait `patience` seconds at most."""
+        self.ensure_connection()
         descriptor, self._writers = self._writers, None
         try:
             with self.busy_timeout(patience):
                 yield
         finally:
-            self._writers = descriptor
+            if self._writers is None:
+                self._writers = descriptor
+            elif descriptor is not None:  # a new connection was made in the block
+                os.close(descriptor)
 
     @contextmanager
     def busy_timeout(self, seconds: float) -> Iterator[None]:
