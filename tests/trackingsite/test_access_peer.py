@@ -27,7 +27,8 @@ pytestmark = pytest.mark.skipif(
 
 
 def row(local: str, remote: str, *, state: str = "01", uid: int = 1000, inode: int = 4711) -> str:
-    return f"   0: {local} {remote} {state} 00000000:00000000 00:00000000 00000000 {uid:5d}        0 {inode} 1 0000000000000000 20 4 30 10 -1\n"
+    waiting = "00000000:00000000 00:00000000 00000000"
+    return f"   0: {local} {remote} {state} {waiting} {uid:5d}        0 {inode} 1 0000000000000000 20 4 30 10 -1\n"
 
 
 @pytest.fixture
