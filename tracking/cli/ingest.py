@@ -1,0 +1,127 @@
+"""The group `ingest`: the way of hits from the spool into the database."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Annotated, Any, Literal
+
+import typer
+
+from campaigns.times import iso
+from tracking.cli import output
+from tracking.cli.base import INTERRUPTED_STATUS, Json, Limit, Undrained, Yes, new_group
+
+group = new_group("ingest", "Ingestion: from the spool of hits into the database.")
+
+LINE_SHOWN = 60
+
+
+@group.command("run", cls=Undrained)
+def run() -> None:
+    """Take hits in until stopped (SIGTERM or Ctrl-C). A server runs this by itself."""
+    from tracking.ingest import worker
+
+    stop, caught = threading.Event(), list[int]()
+
+    def end(number: int, _frame: Any) -> None:
+        caught.append(number)
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    output.note("taking hits in; Ctrl-C stops")
+    try:
+        worker.run(stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGINT in caught:
+        raise typer.Exit(INTERRUPTED_STATUS)
+
+
+@group.command("drain", cls=Undrained)
+def drain(as_json: Json = False) -> None:
+    """Take in what the spool holds now."""
+    from tracking.ingest.drain import drain as drain_spool
+    from tracking.ingest.drain import pending
+
+    total = left = pending()
+    with output.progress("Taking in bytes", total) as advance:
+        while left:
+            now = drain_spool(0.5)
+            if now >= left:
+                now = drain_spool()  # as long as it takes; raises where the database is away
+                advance(left - now)
+                left = now
+                break
+            advance(left - now)
+            left = now
+    if as_json:
+        output.print_json({"applied": total - left, "pending": left})
+    else:
+        output.say(f"Took in {total - left} bytes, {left} pending" if total else "Nothing is pending")
+
+
+@group.command("status", cls=Undrained)
+def status(as_json: Json = False) -> None:
+    """Show what is waiting and what was lost."""
+    from tracking.ingest.status import ingest_status
+
+    found = ingest_status()
+    if as_json:
+        output.print_json(found)
+        return
+    output.say(
+        output.facts(
+            [
+                ("Pending", f"{found['pending']} bytes"),
+                ("Lag", f"{found['lag_seconds']} seconds"),
+                ("Dead letters", found["dead_letters"]),
+                ("Unknown tokens", found["unknown_tokens"]),
+                ("Dropped", found["dropped"]),
+            ]
+        )
+    )
+
+
+@group.command("dead-letters", cls=Undrained)
+def dead_letters(
+    action: Annotated[Literal["list", "replay", "purge"], typer.Argument(help="What to do with them.")] = "list",
+    pk: Annotated[list[int] | None, typer.Option("--id", help="Only this one; give it several times.")] = None,
+    limit: Limit = 100,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """List lines of the spool that could not be applied, try them again, or drop them for good."""
+    from tracking.ingest import dead_letters as letters
+
+    found = letters.letters() if pk is None else letters.letters().filter(pk__in=pk)
+    if action == "replay":
+        result = vars(letters.replay(found))
+        output.print_json(result) if as_json else output.say("{applied} applied, {unknown} of no message, {failed} failed".format(**result))
+    elif action == "purge":
+        count = found.count()
+        if count and not yes and not output.confirm(f"Drop {count} dead letters for good?"):
+            raise typer.Abort
+        purged = letters.purge(found)
+        output.print_json({"purged": purged}) if as_json else output.say(f"Dropped {purged} dead letters")
+    elif as_json:
+        output.print_json([_record(letter) for letter in found[:limit]])
+    else:
+        rows = [(letter.pk, output.moment(letter.created_at), letter.error, _line(letter)[:LINE_SHOWN]) for letter in found[:limit]]
+        output.say(output.table(["ID", "Time (UTC)", "Error", "Line"], rows, right=["ID"], shorten="Error"))
+
+
+def _line(letter: Any) -> str:
+    return bytes(letter.line).decode(errors="backslashreplace")
+
+
+def _record(letter: Any) -> dict[str, Any]:
+    return {
+        "id": letter.pk,
+        "segment": letter.segment,
+        "position": letter.position,
+        "line": _line(letter),
+        "error": letter.error,
+        "created_at": iso(letter.created_at),
+    }
