@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Literal
+import enum
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +16,11 @@ from tracking.management.commands.tracking import Command
 
 key = new_group("key", "API keys, and the keys that sign links.")
 
-Scope = Literal["read", "write", "send"]
+
+class Scope(enum.StrEnum):
+    READ = "read"
+    WRITE = "write"
+    SEND = "send"
 
 
 @key.command("create", cls=Undrained)
