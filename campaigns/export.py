@@ -29,7 +29,7 @@ _INDEX = {name: index for index, name in enumerate(MESSAGE_FIELDS)}
 _TIMES = tuple(_INDEX[name] for name in MESSAGE_FIELDS if name.endswith("_at"))
 _JSON = (_INDEX["tags"], _INDEX["metadata"])
 #: Texts that others wrote. The rest are words and numbers of ours, or JSON, which begins with a bracket.
-_TEXTS = tuple(_INDEX[name] for name in ("recipient_email", "tracking_token", "bounce_subtype", "bounce_reason", "diagnostic_code"))
+TEXTS = tuple(_INDEX[name] for name in ("recipient_email", "tracking_token", "bounce_subtype", "bounce_reason", "diagnostic_code"))
 
 _ROWS = f"SELECT {', '.join(MESSAGE_FIELDS)} FROM messages WHERE campaign_id = %s AND id > %s ORDER BY id LIMIT %s"
 
@@ -55,7 +55,7 @@ def csv_parts(campaign_id: int) -> Iterator[tuple[int, bytes]]:
             rows = cursor.fetchall()
         if rows:
             last = rows[-1][0]
-            yield len(rows), _csv(_shown(rows))
+            yield len(rows), to_csv(rows)
         if len(rows) < CHUNK:
             return
 
@@ -65,13 +65,18 @@ def neutral(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
+def to_csv(rows: list[tuple[Any, ...]]) -> bytes:
+    """Lines of rows as the database gives them: times in milliseconds, tags and metadata as JSON texts."""
+    return _csv(_shown(rows))
+
+
 def _shown(rows: list[tuple[Any, ...]]) -> Iterator[list[Any]]:
     iso = IsoTexts()
     for row in rows:
         cells = list(row)
         for index in _TIMES:
             cells[index] = iso[cells[index]]
-        for index in _TEXTS:
+        for index in TEXTS:
             if cells[index] and _FORMULA.match(cells[index]):
                 cells[index] = "'" + cells[index]
         for index in _JSON:

@@ -50,6 +50,9 @@ class StrictFilterBackend(DjangoFilterBackend):
 class IdFilter(filters.NumberFilter):
     field_class = forms.IntegerField
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=0, max_value=2**63 - 1, **options)
+
 
 class TruthField(forms.Field):
     words = {"true": True, "1": True, "false": False, "0": False}
