@@ -16,7 +16,7 @@ from rest_framework.request import Request
 
 from campaigns.choices import KIND_NUMBER, STATUS_CHOICES, Kind
 from campaigns.events import Verdict
-from campaigns.models import Campaign, Event, Message
+from campaigns.models import Event, Message
 from campaigns.models.labels import LabelledQuerySet
 from campaigns.times import parse_moment
 
@@ -119,10 +119,6 @@ class CampaignFilter(LabelledFilter):
         label="By what to order; `-` before it turns it round. Newest first unless given.",
     )  # fmt: skip
 
-    class Meta:
-        model = Campaign
-        fields: list[str] = []
-
 
 class CampaignMessageFilter(LabelledFilter):
     """Messages of one campaign."""
@@ -130,10 +126,6 @@ class CampaignMessageFilter(LabelledFilter):
     recipient_email = filters.CharFilter(method="to", label="The whole address, in any letter case.")
     status = filters.ChoiceFilter(choices=STATUS_CHOICES, null_label=None)
     ordering = UniqueOrdering(fields=[("id", "id")], label="`id`, oldest first, or `-id`, newest first.")
-
-    class Meta:
-        model = Message
-        fields: list[str] = []
 
     def to(self, queryset: QuerySet[Message], _name: str, value: str) -> QuerySet[Message]:
         """Both sides folded by the database, so that its index is used and they agree on letters beyond ASCII."""
@@ -151,10 +143,6 @@ class MessageEventFilter(FilterSet):
     verdict = filters.ChoiceFilter(field_name="judgement__verdict", choices=[(verdict.value, verdict.value) for verdict in Verdict])
     since = MomentFilter(field_name="occurred_at", lookup_expr="gte", label="From this moment on (UTC unless it has a zone).")
     until = MomentFilter(field_name="occurred_at", lookup_expr="lt", label="Before this moment.")
-
-    class Meta:
-        model = Event
-        fields: list[str] = []
 
     def of_kind(self, queryset: QuerySet[Event], _name: str, value: str) -> QuerySet[Event]:
         return queryset.filter(kind=KIND_NUMBER[value])
