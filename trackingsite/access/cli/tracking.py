@@ -11,7 +11,7 @@ import typer
 from campaigns import times
 from campaigns.models.fields import utc_now
 from tracking.cli import output
-from tracking.cli.base import Failed, Json, Undrained, new_group
+from tracking.cli.base import Failed, Json, Undrained, Yes, new_group
 from tracking.management.commands.tracking import Command
 
 key = new_group("key", "API keys, and the keys that sign links.")
@@ -67,13 +67,15 @@ def list_keys(as_json: Json = False) -> None:
         )
         for each in keys
     ]
-    output.say(output.table(["ID", "Name", "Begins with", "Scopes", "State", "Created", "Expires"], rows, right=["ID"], shorten="Name"))
+    output.say(
+        output.table(["ID", "Name", "Begins with", "Scopes", "State", "Created (UTC)", "Expires (UTC)"], rows, right=["ID"], shorten="Name")
+    )
 
 
 @key.command("revoke", cls=Undrained)
 def revoke(
     which: Annotated[str, typer.Argument(metavar="ID|PREFIX", help="The number of the key, or what it begins with.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Refuse an API key from now on. It cannot be taken back."""
@@ -84,7 +86,7 @@ def revoke(
         raise Failed(f"there is no key {which[:20]!r}")
     if found.revoked_at is None:
         if not yes and not output.confirm(f"Revoke key {found.pk} ({found.name})? What uses it is refused at once."):
-            raise Failed("not revoked")
+            raise typer.Abort
         keys.revoke(found)
     if as_json:
         output.print_json(_as_json(found))
@@ -93,12 +95,15 @@ def revoke(
 
 
 @key.command("rotate-links", cls=Undrained)
-def rotate_links() -> None:
+def rotate_links(as_json: Json = False) -> None:
     """Make a new key for signing links. Links in mail that was sent go on working."""
     from tracking import keys
 
     keys.rotate()
-    output.say("New links are signed with a new key; older links go on working.")
+    if as_json:
+        output.print_json({"keys": len(keys.signing_keys())})
+    else:
+        output.say("New links are signed with a new key; older links go on working.")
 
 
 def _as_json(each: Any) -> dict[str, Any]:
