@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tracking.conf import Conf, WrongSetting
@@ -41,12 +42,14 @@ def create_tracking_app() -> TrackingApplication:
             raise AppImportError(f"Cannot start: {error}") from None
         raise SystemExit(f"Cannot start: {error}") from None
 
+    from django.conf import settings as django_settings
     from django.core.wsgi import get_wsgi_application
     from django.db import connections
 
     from tracking.serving.asgi import TrackingApplication
 
     connections.close_all()  # a server may fork from here, and the threads have their own
+    import_module(django_settings.ROOT_URLCONF)  # now, and not in the first request
     return TrackingApplication(get_wsgi_application())
 
 
