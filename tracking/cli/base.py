@@ -124,10 +124,11 @@ class TreeCommand(TyperCommand, rich_markup_mode=None):
 
 
 def split_options(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Django's options, which may stand anywhere, and the rest of the line."""
+    """Django's options, which may stand anywhere, and the rest of the line. Raises CommandError."""
     parser = CommandParser(add_help=False, allow_abbrev=False)
-    for name in ("settings", "pythonpath", "verbosity"):
-        parser.add_argument(f"--{name}")
+    for name in ("--settings", "--pythonpath"):
+        parser.add_argument(name)
+    parser.add_argument("-v", "--verbosity")
     for name in ("traceback", "no-color", "force-color", "skip-checks"):
         parser.add_argument(f"--{name}", action="store_true")
     end = args.index("--") if "--" in args else len(args)
@@ -143,7 +144,7 @@ def run(command: TyperCommand, args: list[str], program: str) -> int:
         status = _run(command, args, program, show_traceback=options.traceback)
         sys.stdout.flush()
     except CommandError as error:  # of split_options
-        output.error(str(error))
+        output.error(f"{program}: {str(error).removeprefix('Error: ')}", program="")
         return 2
     except BrokenPipeError:
         status = _silence(SIGPIPE_STATUS)

@@ -63,7 +63,7 @@ def create(
 def list_campaigns(
     archived: Annotated[bool, typer.Option("--archived", help="Archived ones too.")] = False,
     tag: Annotated[str | None, typer.Option(help="Only those with this tag.")] = None,
-    limit: Limit = 1_000_000,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     as_json: Json = False,
 ) -> None:
     """List campaigns with their numbers, newest first."""
@@ -173,7 +173,7 @@ def export(
     if as_json:
         output.print_json({"campaign_id": campaign.pk, "output": str(to), "messages": rows})
     else:
-        output.say(f"Wrote {rows} messages of campaign {campaign.pk} to {output.clean(to)}")
+        output.say(f"Wrote {output.counted(rows, 'message')} of campaign {campaign.pk} to {output.clean(to)}")
 
 
 def _write_file(campaign: Campaign, path: Path) -> int:
@@ -229,7 +229,7 @@ def delete(campaign_id: CampaignId, yes: Yes = False, as_json: Json = False) -> 
     """Delete a campaign with its messages and events. It cannot be taken back."""
     campaign = by_id.campaign(campaign_id)
     total = campaign.counters.total
-    if not yes and not output.confirm(f"Delete campaign {campaign.pk} ({campaign.name}) with its {total} messages?"):
+    if not yes and not output.confirm(f"Delete campaign {campaign.pk} ({campaign.name}) with its {output.counted(total, 'message')}?"):
         raise typer.Abort
     lifecycle.delete_campaign(campaign, seconds=0)
     with output.progress("Deleting messages", total) as advance:
@@ -238,4 +238,4 @@ def delete(campaign_id: CampaignId, yes: Yes = False, as_json: Json = False) -> 
     if as_json:
         output.print_json({"campaign_id": campaign_id, "deleted": True, "messages": total})
     else:
-        output.say(f"Deleted campaign {campaign_id} with {total} messages: {output.clean(campaign.name)}")
+        output.say(f"Deleted campaign {campaign_id} with {output.counted(total, 'message')}: {output.clean(campaign.name)}")

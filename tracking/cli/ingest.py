@@ -59,7 +59,7 @@ def drain(as_json: Json = False) -> None:
     if as_json:
         output.print_json({"applied": total - left, "pending": left})
     else:
-        output.say(f"Took in {total - left} bytes, {left} pending" if total else "Nothing is pending")
+        output.say(f"Took in {output.counted(total - left, 'byte')}, {left} pending" if total else "Nothing is pending")
 
 
 @group.command("status", cls=Undrained)
@@ -101,10 +101,10 @@ def dead_letters(
         output.print_json(result) if as_json else output.say("{applied} applied, {unknown} of no message, {failed} failed".format(**result))
     elif action == "purge":
         count = found.count()
-        if count and not yes and not output.confirm(f"Drop {count} dead letters for good?"):
+        if count and not yes and not output.confirm(f"Drop {output.counted(count, 'dead letter')} for good?"):
             raise typer.Abort
         purged = letters.purge(found)
-        output.print_json({"purged": purged}) if as_json else output.say(f"Dropped {purged} dead letters")
+        output.print_json({"purged": purged}) if as_json else output.say(f"Dropped {output.counted(purged, 'dead letter')}")
     elif as_json:
         output.print_json([_record(letter) for letter in found[:limit]])
     else:

@@ -46,4 +46,4 @@ def recount(
         heads = ["Campaign", "Number", "Stored", "Counted"]
         rows = [(pk, name, *pair) for pk, differences in found.items() for name, pair in differences.items()]
         output.say(output.table(heads, rows, right=["Campaign", "Stored", "Counted"], shorten="Number"))
-    output.say(f"{len(ids)} campaigns counted, {len(found)} {'differ' if dry_run else 'put right'}")
+    output.say(f"{output.counted(len(ids), 'campaign')} counted, {len(found)} {'differ' if dry_run else 'put right'}")

@@ -28,9 +28,9 @@ EVENTS_SHOWN = 100
 def read_time(text: str) -> str:
     """A time as it was typed, when it can be one of an event."""
     try:
-        occurred_at(text, "--at")
+        occurred_at(text, "it")
     except Refused as error:
-        raise typer.BadParameter(str(error).partition(": ")[2] or str(error)) from None
+        raise typer.BadParameter(str(error).removeprefix("it: ")) from None
     return text
 
 

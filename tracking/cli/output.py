@@ -15,6 +15,8 @@ from typing import Any
 #: What a terminal could take for an order, or a reader for other text: control characters, direction marks, lone surrogates.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 PROGRESS_SECONDS = 5.0
+#: What stands where there is no value.
+NOTHING = "-"
 
 
 def clean(text: object) -> str:
@@ -49,25 +51,33 @@ def print_json(value: Any) -> None:
 
 def moment(value: dt.datetime | None) -> str:
     """A time as tables show it, UTC; a dash for none."""
-    return "–" if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
+    return NOTHING if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), shorten: str = "") -> str:
     """Rows under heads, ruled. `right` names columns of numbers; the column `shorten` gives way where a terminal is too narrow."""
     import tabulate
 
-    cells = [["–" if value is None else clean(value) for value in row] for row in rows]
+    cells = [[NOTHING if value is None else clean(value) for value in row] for row in rows]
     if shorten:
         _fit(heads, cells, list(heads).index(shorten))
     tabulate.MIN_PADDING = 0  # heads as wide as they are
     return tabulate.tabulate(
         cells,
         heads,
-        tablefmt="fancy_grid",
+        tablefmt="fancy_grid" if _draws_lines() else "grid",
         disable_numparse=True,
         preserve_whitespace=True,
         colalign=["right" if head in right else "left" for head in heads] if cells else None,
     )
+
+
+def _draws_lines() -> bool:
+    try:
+        "╒│".encode(sys.stdout.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def campaign_table(rows: Sequence[tuple[int, str, int, int, int, int, int, float, float, float]]) -> str:
@@ -80,10 +90,15 @@ def campaign_table(rows: Sequence[tuple[int, str, int, int, int, int, int, float
     return table(heads, cells, right=["ID", "Total", "Sent", "Opened", "Clicked", "Bounced"], shorten="Name")
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 message`, `2 messages`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def facts(pairs: Sequence[tuple[str, object]]) -> str:
     """Names and values, a line each."""
     wide = max(len(name) for name, _ in pairs)
-    return "\n".join(f"{name + ':':<{wide + 2}}{'–' if value is None else clean(value)}" for name, value in pairs)
+    return "\n".join(f"{name + ':':<{wide + 2}}{NOTHING if value is None else clean(value)}" for name, value in pairs)
 
 
 def width(text: str) -> int:
@@ -144,6 +159,6 @@ def confirm(question: str) -> bool:
     """Ask on stderr and read the answer from stdin, terminal or not. The end of the input means no."""
     print(f"{clean(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline() if sys.stdin else ""
-    if not answer.endswith("\n"):
+    if not (answer.endswith("\n") and sys.stdin.isatty()):  # no key press ended the line
         print(file=sys.stderr)
     return answer.strip().lower() in ("y", "yes")
