@@ -39,6 +39,8 @@ class MillisecondsField(models.BigIntegerField):
     """
 
     description = "Moment (UTC, milliseconds)"
+    _pyi_private_set_type: Any  # django-stubs reads from these what an attribute takes and gives
+    _pyi_private_get_type: dt.datetime  # type: ignore[assignment]
 
     def from_db_value(self, value: int | None, expression: Any, connection: Any) -> dt.datetime | None:
         return None if value is None else from_ms(value)
