@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from typing import Any
 
 DAY = 86_400_000
 CAMPAIGNS = (
@@ -41,7 +42,9 @@ def main() -> int:
     return 0
 
 
-def _make(chance: random.Random, name: str, template: int | None, size: int, days: int, delivered: float, opened: float, clicked: float) -> None:
+def _make(
+    chance: random.Random, name: str, template: int | None, size: int, days: int, delivered: float, opened: float, clicked: float
+) -> None:
     from campaigns import lifecycle
     from campaigns.apply import apply
     from campaigns.events import BounceType, EventKind, TrackingEvent, now_ms
@@ -55,9 +58,9 @@ def _make(chance: random.Random, name: str, template: int | None, size: int, day
     for message in messages[: int(size * 0.97)]:
         at = begin + chance.randrange(DAY // 12)
 
-        def happened(kind: EventKind, at: int, pk: int = message.pk, **more: object) -> None:
+        def happened(kind: EventKind, at: int, pk: int = message.pk, **more: Any) -> None:
             if at < now:
-                events.append(TrackingEvent(kind, at, "hit" if "method" in more else "api", message_id=pk, **more))  # type: ignore[arg-type]
+                events.append(TrackingEvent(kind, at, "hit" if "method" in more else "api", message_id=pk, **more))
 
         happened(EventKind.SENT, at)
         if chance.random() > delivered:
@@ -65,7 +68,7 @@ def _make(chance: random.Random, name: str, template: int | None, size: int, day
             happened(EventKind.BOUNCED, at + 2000, bounce_type=kind, reason=chance.choice(REASONS), diagnostic_code="smtp; 550 5.1.1")
             continue
         happened(EventKind.DELIVERED, at + chance.randrange(1000, 90_000))
-        who = {"method": "GET", "user_agent": chance.choice(AGENTS), "ip": f"203.0.113.{chance.randrange(1, 255)}"}
+        who: dict[str, Any] = {"method": "GET", "user_agent": chance.choice(AGENTS), "ip": f"203.0.113.{chance.randrange(1, 255)}"}
         read = at + int(chance.expovariate(1 / (DAY / 3)))
         if chance.random() < opened:
             for again in range(chance.choice([1, 1, 1, 2, 3])):

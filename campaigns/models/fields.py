@@ -7,9 +7,11 @@ import socket  # inet_pton takes a third of the time of ipaddress, on the way of
 from typing import Any
 
 from django import forms
-from django.core import exceptions, validators
+from django.core import exceptions
 from django.db import models
+from django.db.models.expressions import Combinable
 from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.functional import cached_property
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MILLISECOND = dt.timedelta(milliseconds=1)
@@ -74,12 +76,13 @@ class MillisecondsField(models.BigIntegerField):
         moment = self.to_python(value)
         return None if moment is None else to_ms(moment)
 
-    @property
+    @cached_property
     def validators(self) -> list[Any]:  # type: ignore[override]
-        return [check for check in self._validators if not isinstance(check, validators.BaseValidator)]
+        """Without those of integers that Django adds: they compare numbers."""
+        return list(self._validators)  # type: ignore[attr-defined]
 
     def value_to_string(self, obj: models.Model) -> str:
-        value = self.value_from_object(obj)
+        value: dt.datetime | None = self.value_from_object(obj)
         return "" if value is None else value.isoformat()
 
     def formfield(self, **kwargs: Any) -> forms.Field | None:
