@@ -9,7 +9,6 @@ from typing import Any
 from django import forms
 from django.core import exceptions
 from django.db import models
-from django.db.models.expressions import Combinable
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.functional import cached_property
 
