@@ -83,8 +83,12 @@ class Undrained(Leaf):
 
 
 class Group(Typer):
-    def command(self, name: str | None = None, *, cls: type[DTCommand] = Leaf, **settings: Any) -> Callable[[Any], Any]:
-        return super().command(name, cls=cls, **settings)  # type: ignore[no-any-return]
+    """A group whose commands are leaves."""
+
+    def command(  # type: ignore[override]
+        self, name: str | None = None, *, cls: type[DTCommand] = Leaf, **settings: Any
+    ) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        return super().command(name, cls=cls, **settings)
 
 
 def new_group(name: str, help: str) -> Group:  # noqa: A002
@@ -157,7 +161,7 @@ def run(command: TyperCommand, args: list[str], program: str) -> int:
 def _run(command: TyperCommand, args: list[str], program: str, *, show_traceback: bool) -> int:
     tree = get_typer_command(command.typer_app)
     if COMPLETE_VARIABLE in os.environ:
-        from typer.completion import completion_init
+        from typer._completion_classes import completion_init
 
         completion_init()
         tree.main(args, prog_name=program, complete_var=COMPLETE_VARIABLE, django_command=command)

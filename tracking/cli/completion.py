@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,9 @@ SHELLS = ("bash", "zsh", "fish")
 def show_version(ctx: Any, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    try:
-        version = metadata.version("email-tracking-service")
-    except metadata.PackageNotFoundError:
-        from django.conf import settings
+    from django.conf import settings
 
-        version = settings.SPECTACULAR_SETTINGS["VERSION"]
-    output.say(f"{base.PROGRAM} {version}")
+    output.say(f"{base.PROGRAM} {settings.SPECTACULAR_SETTINGS['VERSION']}")
     raise typer.Exit
 
 
@@ -48,10 +43,10 @@ def install_completion(ctx: Any, value: bool) -> None:
 
 def _shell() -> str:
     """The shell that called, else the user's own."""
-    import shellingham
+    import shellingham  # type: ignore[import-untyped]  # typer brings it
 
     try:
-        shell = shellingham.detect_shell()[0]
+        shell: str = shellingham.detect_shell()[0]
     except (shellingham.ShellDetectionFailure, OSError):
         shell = ""
     if shell not in SHELLS:

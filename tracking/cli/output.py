@@ -62,7 +62,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], right: Sequenc
     if shorten:
         _fit(heads, cells, list(heads).index(shorten))
     tabulate.MIN_PADDING = 0  # heads as wide as they are
-    return tabulate.tabulate(
+    text: str = tabulate.tabulate(
         cells,
         heads,
         tablefmt="fancy_grid" if _draws_lines() else "grid",
@@ -70,6 +70,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], right: Sequenc
         preserve_whitespace=True,
         colalign=["right" if head in right else "left" for head in heads] if cells else None,
     )
+    return text
 
 
 def _draws_lines() -> bool:
