@@ -37,4 +37,6 @@ def wsgi_environ(scope: dict[str, Any], body: bytes) -> dict[str, Any]:
     environ["CONTENT_LENGTH"] = str(len(body))
     environ["wsgi.errors"] = sys.stderr
     environ.setdefault("REMOTE_ADDR", "")  # a Unix socket has none
+    if ":" in environ["SERVER_NAME"]:
+        environ["SERVER_NAME"] = f"[{environ['SERVER_NAME']}]"  # RFC 3875, 4.1.14
     return environ
