@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from tracking.conf import PROJECT_ROOT
+from tracking.conf import PROJECT_ROOT, Conf
 
 logger = logging.getLogger("tracking.serving")
 
@@ -108,10 +108,8 @@ _supervisor: Supervisor | None = None
 def start() -> None:
     """Begin to look after the ingester in this process; once is enough, whoever calls."""
     global _supervisor
-    from django.conf import settings
-
     if _supervisor is None or _supervisor.pid != os.getpid():
-        _supervisor = Supervisor(settings.CONF.spool_dir)
+        _supervisor = Supervisor(Conf().spool_dir)
         _supervisor.start()
 
 

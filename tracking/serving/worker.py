@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
+from tracking.serving.asgi import TrackingApplication
 from tracking.serving.protocol import TrackingProtocol, close_idle
+
+logger = logging.getLogger("tracking.serving")
 
 PR_SET_PDEATHSIG = 1
 #: How long a thread of Django may keep the interpreter from the event loop, in seconds; Python's own 5 ms are ten times a hit.
@@ -41,7 +47,21 @@ class TrackingWorker(UvicornWorker):
     def load_wsgi(self) -> None:
         self._end_with_master()
         sys.setswitchinterval(SWITCH_SECONDS)
-        super().load_wsgi()
+        try:
+            self.wsgi = self.app.wsgi()
+        except Exception as error:
+            if not self.cfg.reload:
+                raise
+            self._wait_for_better_code(error)
+
+    def _wait_for_better_code(self, error: Exception) -> None:
+        """With TRACKING_DEBUG: code that does not load is a line in the log and a 500, until its file changes again."""
+        logger.error("the code does not load; waiting for a change", exc_info=error)
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            self.reloader.add_extra_file(frame.f_code.co_filename)
+        if isinstance(error, SyntaxError) and error.filename:
+            self.reloader.add_extra_file(error.filename)
+        self.wsgi = TrackingApplication(_broken)
 
     def _end_with_master(self) -> None:
         """However the master ends: a worker that outlived it would keep the port."""
@@ -69,3 +89,8 @@ class TrackingWorker(UvicornWorker):
         await super().callback_notify()
         self._leave_if_orphaned()
         close_idle(self.server.server_state.connections)
+
+
+def _broken(_: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+    return [b"The code does not load; the log says why."]
