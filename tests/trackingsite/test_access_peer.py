@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trackingsite.test_access_local import CURL
-from trackingsite.access.local import peer_uid, why_not_local
+from trackingsite.access.local import why_not_local
+from trackingsite.access.peer import asked_uid, listed_uid, uid
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 LO4, LO6, MAPPED = "0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"
@@ -39,7 +40,7 @@ def proc(tmp_path: Path) -> Path:
 
 
 def uid_of(proc: Path, peer: str = "127.0.0.1", server: str = "127.0.0.1") -> int | None:
-    return peer_uid(ip_address(peer), 40000, ip_address(server), 5000, proc)
+    return listed_uid(ip_address(peer), 40000, ip_address(server) if server else None, 5000, proc)
 
 
 def test_the_peer_is_the_row_whose_local_end_it_is(proc: Path) -> None:
@@ -61,7 +62,7 @@ def test_ipv4_spoken_by_an_ipv6_socket(proc: Path) -> None:
 def test_a_server_that_does_not_know_its_address_goes_by_the_port(proc: Path) -> None:
     rows = [row(f"{LO4}:9C40", f"{LO4}:1389", uid=33), row(f"{LO4}:9C40", f"{LO4}:1388", uid=1000)]
     (proc / "tcp").write_text(HEAD + "".join(rows))
-    assert uid_of(proc, server="0.0.0.0") == 1000
+    assert uid_of(proc, server="") == 1000
 
 
 @pytest.mark.parametrize("state", ["02", "03", "04", "05", "06", "07", "08", "09", "0A", "0B"])
@@ -96,29 +97,36 @@ def test_a_machine_without_ipv6(proc: Path) -> None:
     assert uid_of(proc) == 1000
 
 
-def judged(proc: Path, uids: set[int], **changes: str) -> str | None:
-    return why_not_local({**CURL, "REMOTE_PORT": "40000", **changes}, uids=uids, proc=proc)
+def judged(monkeypatch: pytest.MonkeyPatch, found: int | OSError | None, **changes: str) -> str | None:
+    def answer(*_: object) -> int | None:
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    monkeypatch.setattr("trackingsite.access.peer.uid", answer)
+    return why_not_local({**CURL, "REMOTE_PORT": "40000", **changes}, uids={0, 1000})
 
 
-def test_the_server_s_own_user_is_let_in_and_another_is_not(proc: Path) -> None:
-    (proc / "tcp").write_text(HEAD + row(f"{LO4}:9C40", f"{LO4}:1388", uid=33))
-    assert judged(proc, {0, 33}) is None
-    refused = judged(proc, {0, 1000})
-    assert refused is not None
-    assert "uid 33" in refused
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_the_server_s_own_user_and_root_are_let_in(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
+    assert judged(monkeypatch, uid) is None
 
 
-def test_a_peer_that_is_not_listed_is_refused(proc: Path) -> None:
-    assert "No program" in (judged(proc, {0}) or "")
+def test_another_user_is_refused_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "uid 33" in (judged(monkeypatch, 33) or "")
 
 
-@pytest.mark.parametrize("changes", [{"REMOTE_PORT": "x"}, {"SERVER_PORT": ""}, {"SERVER_PORT": "-1"}])
-def test_what_cannot_be_looked_up_is_refused(proc: Path, changes: dict[str, str]) -> None:
-    assert judged(proc, {0, 1000}, **changes) is not None
+def test_a_peer_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "No program" in (judged(monkeypatch, None) or "")
 
 
-def test_a_machine_whose_sockets_cannot_be_listed_is_refused(tmp_path: Path) -> None:
-    assert "could not be found out" in (judged(tmp_path, {0}) or "")
+def test_a_machine_that_does_not_tell_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "could not be found out" in (judged(monkeypatch, OSError()) or "")
+
+
+@pytest.mark.parametrize("changes", [{"REMOTE_PORT": "x"}, {"REMOTE_PORT": "99999"}, {"SERVER_PORT": ""}, {"SERVER_PORT": "-1"}])
+def test_ports_that_are_none_are_refused(changes: dict[str, str]) -> None:
+    assert why_not_local({**CURL, "REMOTE_PORT": "40000", **changes}) is not None
 
 
 @given(
@@ -135,7 +143,7 @@ def test_only_an_established_row_with_both_ends_right_names_a_user(
     (folder / "tcp").write_text(HEAD + "".join(lines))
     for a, b, *_ in rows:
         right = [uid for a2, b2, uid, state, inode in rows if (a2, b2, state) == (a, b, 1) and inode]
-        assert peer_uid(ip_address("127.0.0.1"), a, ip_address("127.0.0.1"), b, folder) == (right[0] if right else None)
+        assert listed_uid(ip_address("127.0.0.1"), a, ip_address("127.0.0.1"), b, folder) == (right[0] if right else None)
 
 
 @given(st.binary(max_size=400))
@@ -177,13 +185,43 @@ def test_a_real_connection_is_found_with_its_user(server: int, listen: str, clie
         meta = {**CURL, "REMOTE_ADDR": peer[0], "REMOTE_PORT": str(peer[1]), "SERVER_NAME": own[0], "SERVER_PORT": str(own[1])}
         assert why_not_local(meta) is None
         assert why_not_local({**meta, "SERVER_NAME": "0.0.0.0"}) is None
+        assert why_not_local({**meta, "SERVER_NAME": "tracking.example.com"}) is None
+        assert why_not_local({**meta, "REMOTE_PORT": str(own[1])}) is not None
         assert why_not_local(meta, uids={os.geteuid() + 1}) is not None
 
 
-def test_a_peer_that_has_closed_is_refused() -> None:
+Ends = tuple[IPv4Address | IPv6Address, int, IPv4Address | IPv6Address, int]
+
+
+def ends(peer: tuple[str, int], own: tuple[str, int]) -> Ends:
+    return ip_address(peer[0]), peer[1], ip_address(own[0]), own[1]
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_the_kernel_and_its_list_say_the_same(family: int, address: str) -> None:
+    with connection(family, address, family, address) as (peer, own):
+        at = ends(peer, own)
+        assert listed_uid(*at) == os.geteuid()
+        assert asked_uid(*at) in (os.geteuid(), None)  # None: a kernel without tcp_diag
+        for wrong in ((at[0], at[1] ^ 1, *at[2:]), (*at[:3], at[3] ^ 1), (at[0], at[3], at[2], at[3])):
+            assert asked_uid(*wrong) is None
+            assert listed_uid(*wrong) is None
+
+
+def test_a_kernel_that_does_not_answer_is_asked_for_its_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    with connection(socket.AF_INET, "127.0.0.1", socket.AF_INET, "127.0.0.1") as (peer, own):
+        monkeypatch.setattr("trackingsite.access.peer.asked_uid", refuse)
+        assert uid(*ends(peer, own)) == os.geteuid()
+
+
+def test_a_peer_that_has_closed_is_none() -> None:
     with connection(socket.AF_INET, "127.0.0.1", socket.AF_INET, "127.0.0.1") as (peer, own):
         pass
-    assert peer_uid(ip_address(peer[0]), peer[1], ip_address(own[0]), own[1]) is None
+    assert asked_uid(*ends(peer, own)) is None
+    assert uid(*ends(peer, own)) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/bin/python3").exists(), reason="only root can start a program as another user")

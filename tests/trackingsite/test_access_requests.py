@@ -85,7 +85,7 @@ def test_a_page_of_another_site_changes_nothing(client: Client, headers: dict[st
 
 
 def test_the_peer_s_user_is_looked_up_where_the_server_tells_its_port(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "peer_uid", lambda *_: 33)
+    monkeypatch.setattr(local.peer, "uid", lambda *_: 33)
     monkeypatch.setattr(local.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(local.sys, "platform", "linux")
     server = {"SERVER_NAME": "127.0.0.1", "HTTP_HOST": "127.0.0.1", "REMOTE_PORT": "40000"}

@@ -14,13 +14,12 @@ import re
 import struct
 import sys
 from collections.abc import Container, Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from trackingsite.access import peer
+from trackingsite.access.peer import Address
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-PROC = Path("/proc/net")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[^\s:@/\[\]]{1,253})(?::[0-9]{1,5})?")
 _PROXY_HEADERS = ("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP")
 
@@ -36,16 +35,14 @@ def why_closed(*, local_access: bool, base_url: str, trusted_proxies: object | N
     return None
 
 
-def why_not_local(
-    meta: Mapping[str, str], *, more_hosts: Container[str] = (), uids: Container[int] | None = None, proc: Path = PROC
-) -> str | None:
+def why_not_local(meta: Mapping[str, str], *, more_hosts: Container[str] = (), uids: Container[int] | None = None) -> str | None:
     """Why this request is not let in by the local rule, whatever the settings; None where it is.
 
     `meta` is the WSGI environ. `more_hosts` are names that count as this machine (a test environment's). `uids` are the
     users whose programs are let in: the server's own and root.
     """
-    peer = _address(meta.get("REMOTE_ADDR", ""))
-    if peer is None or not peer.is_loopback:
+    address = _address(meta.get("REMOTE_ADDR", ""))
+    if address is None or not address.is_loopback:
         return f"The request comes from another machine ({meta.get('REMOTE_ADDR') or 'its address is not known'})."
     for name in meta:
         if name in _PROXY_HEADERS or name.startswith("HTTP_X_FORWARDED"):
@@ -59,7 +56,7 @@ def why_not_local(
     if meta.get("REQUEST_METHOD") not in SAFE_METHODS and (sender := _foreign_page(meta, host)):
         return f"The request was sent by a page of another site ({sender[:100]})."
     if sys.platform == "linux" and meta.get("REMOTE_PORT"):
-        return _why_not_our_user(meta, peer, {os.geteuid(), 0} if uids is None else uids, proc)
+        return _why_not_our_user(meta, address, {os.geteuid(), 0} if uids is None else uids)
     return None
 
 
@@ -79,50 +76,14 @@ def _foreign_page(meta: Mapping[str, str], host: str) -> str | None:
     return site if site not in (None, "same-origin") else None
 
 
-def _why_not_our_user(meta: Mapping[str, str], peer: Address, uids: Container[int], proc: Path) -> str | None:
+def _why_not_our_user(meta: Mapping[str, str], address: Address, uids: Container[int]) -> str | None:
     try:
-        owner = peer_uid(peer, int(meta["REMOTE_PORT"]), _address(meta.get("SERVER_NAME", "")), int(meta.get("SERVER_PORT", "")), proc)
-    except (ValueError, OSError):
-        return "Which user sent the request could not be found out."
+        owner = peer.uid(address, int(meta["REMOTE_PORT"]), _address(meta.get("SERVER_NAME", "")), int(meta.get("SERVER_PORT", "")))
+    except (ValueError, OSError, struct.error):
+        return "Which user's program sent the request could not be found out."
     if owner is None:
-        return f"No program of this machine holds the other end of the connection, as far as {proc} tells."
+        return "No program of this machine is known to hold the other end of the connection."
     return None if owner in uids else f"The program that sent the request runs as another user (uid {owner}) than the server."
-
-
-def peer_uid(peer: Address, peer_port: int, server: Address | None, server_port: int, proc: Path = PROC) -> int | None:
-    """The user of the program at the other end of a TCP connection on this machine.
-
-    None where no established socket of that end is listed, or no program has it (inode 0). `server` is None or
-    unspecified (0.0.0.0) where the address that was connected to is not known. proc(5), `/proc/net/tcp`: a row lists the
-    local address first, so the peer's row is (peer, server), not the server's own (server, peer). An IPv6 socket that
-    speaks IPv4 is listed in `tcp6` by its mapped address. Raises OSError.
-    """
-    tables = ("tcp", "tcp6") if peer.version == 4 else ("tcp6",)
-    for table in tables:
-        mapped = table == "tcp6"
-        other = b"[0-9A-F]+" if server is None or server.is_unspecified else _hex(server, mapped)
-        row = re.compile(
-            rb": %s:%04X %s:%04X 01 \S+ \S+ \S+ +(\d+) +\d+ (\d+) " % (_hex(peer, mapped), peer_port, other, server_port)  # 01: ESTABLISHED
-        )
-        try:
-            rows = (proc / table).read_bytes()
-        except FileNotFoundError:
-            if mapped and peer.version == 4:  # a machine without IPv6
-                continue
-            raise
-        for match in row.finditer(rows):
-            if int(match[2]):
-                return int(match[1])
-    return None
-
-
-def _hex(address: Address, as_ipv6: bool) -> bytes:
-    """An address as the kernel lists it: 32 bits at a time, each in the machine's own byte order."""
-    packed = address.packed
-    if as_ipv6 and len(packed) == 4:
-        packed = b"\0" * 10 + b"\xff\xff" + packed
-    words = struct.unpack(f"={len(packed) // 4}I", packed)
-    return b"".join(b"%08X" % word for word in words)
 
 
 def _address(text: str) -> Address | None:
