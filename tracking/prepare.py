@@ -55,16 +55,19 @@ def start(migrate: bool = True) -> Conf:
 
 def start_to_serve() -> Conf:
     """The same for a server, which starts without its database too, where it has the keys: pixels and signed links need no more."""
+    from django.db import connections
+
     from tracking import keyfile
 
     try:
-        return start()
+        conf = start()
     except DatabaseAway as error:
         conf = set_up()
         if not keyfile.read(conf.keys_file).link_keys:
             raise
         logger.warning("%s; pixels and signed links are served meanwhile", error)
-        return conf
+    connections.close_all()  # a server may fork from here, and its threads have their own
+    return conf
 
 
 def set_up() -> Conf:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ def create_tracking_app() -> TrackingApplication:
     from tracking.prepare import NotReady, start_to_serve
 
     try:
-        start_to_serve()
+        with ThreadPoolExecutor(1) as thread:  # uvicorn calls this in its event loop, where Django lets nobody query
+            thread.submit(start_to_serve).result()
     except NotReady as error:
         if "gunicorn.arbiter" in sys.modules:
             from gunicorn.errors import AppImportError
@@ -44,11 +46,9 @@ def create_tracking_app() -> TrackingApplication:
 
     from django.conf import settings as django_settings
     from django.core.wsgi import get_wsgi_application
-    from django.db import connections
 
     from tracking.serving.asgi import TrackingApplication
 
-    connections.close_all()  # a server may fork from here, and the threads have their own
     import_module(django_settings.ROOT_URLCONF)  # now, and not in the first request
     return TrackingApplication(get_wsgi_application())
 

@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> Non
 
 def test_a_broken_keys_file_is_said_in_one_line(current: Path) -> None:
     (current / "tracking.db-keys").write_text("{}")
-    assert "tracking.db-keys" in refused(run(current))
+    assert "tracking.db-keys" in refused(run(current, "--to-serve"))
 
 
 def test_a_wrong_setting_is_said_in_one_line(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.server
 
 #: The mission's own line, on a port of the test's.
 GUNICORN = [sys.executable, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:{port}", "tracking.server:create_tracking_app()"]
+UVICORN = [sys.executable, "-m", "uvicorn", "--factory", "--port", "{port}", "tracking.server:create_tracking_app"]
 STARTS = {"module": MODULE, "gunicorn": GUNICORN}
 
 
@@ -126,7 +127,7 @@ def test_an_older_database_in_use_by_a_server_is_refused(tmp_path: Path) -> None
         assert first.get("/health").status == 200
 
 
-@pytest.mark.parametrize("command", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("command", [*STARTS.values(), UVICORN], ids=[*STARTS, "uvicorn"])
 def test_a_chunked_post_reaches_the_api(tmp_path: Path, command: list[str]) -> None:
     with RunningServer(tmp_path, command) as server:
         reply = server.request("POST", "/api/campaigns", iter([b'{"name": ', b'"Chunked"}']), {"Content-Type": "application/json"})
