@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
+from django.db.models.lookups import Contains, Exact
 
 from campaigns import metrics, queries
 from campaigns.events import clean_text
@@ -90,13 +91,9 @@ class MessageSearch:
                 return found.none()
             found = found.filter(status=self.status)
         if self.q:
-            found = found.alias(email=Lower("recipient_email"))
-            whole = "@" in self.q.strip("@")
-            found = (
-                found.filter(email=self.q.lower())
-                if whole and found.filter(email=self.q.lower()).exists()
-                else found.filter(email__contains=self.q.lower())
-            )
+            address, asked = Lower("recipient_email"), self.q.lower()
+            exactly = found.filter(Exact(address, asked))
+            found = exactly if "@" in asked.strip("@") and exactly.exists() else found.filter(Contains(address, asked))
         return found
 
 

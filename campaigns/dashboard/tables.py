@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import django_tables2 as tables
 from django.db.models import F, FloatField, QuerySet
-from django.db.models.expressions import Combinable, OrderBy
+from django.db.models.expressions import Expression, OrderBy
 from django.db.models.functions import Cast, Coalesce, Lower, NullIf
 from django.urls import reverse
 from django.utils.html import format_html
@@ -41,7 +42,7 @@ class RateColumn(tables.Column):
     def __init__(self, key: str, part: str, whole: str, **extra: Any) -> None:
         super().__init__(accessor="counters", initial_sort_descending=True, attrs=self.attrs, **extra)
         self.key = key
-        self.share: Combinable = Coalesce(Cast(F(f"counters__{part}"), FloatField()) / NullIf(F(f"counters__{whole}"), 0), 0.0)
+        self.share = Coalesce(Cast(F(f"counters__{part}"), FloatField()) / NullIf(F(f"counters__{whole}"), 0), 0.0)
 
     def render(self, value: metrics.Counters) -> str:
         return percent(metrics.rates(value)[self.key])
@@ -50,7 +51,7 @@ class RateColumn(tables.Column):
         return ordered(queryset, self.share, is_descending)
 
 
-def ordered(queryset: QuerySet[Campaign], by: Combinable, is_descending: bool) -> tuple[QuerySet[Campaign], bool]:
+def ordered(queryset: QuerySet[Campaign], by: Expression | F, is_descending: bool) -> tuple[QuerySet[Campaign], bool]:
     """As a table's order methods answer; among equals the newest first, so that pages do not overlap."""
     return queryset.order_by(OrderBy(by, descending=is_descending), "-id"), True
 
@@ -88,8 +89,8 @@ class CampaignTable(tables.Table):
             format_html(" {}", badge("archived")) if record.archived_at else "",
         )
 
-    def render_created_at(self, record: Campaign) -> SafeString:
-        return when(record.created_at)
+    def render_created_at(self, value: dt.datetime | None) -> SafeString:
+        return when(value)
 
 
 class MessageTable(tables.Table):
@@ -119,14 +120,14 @@ class MessageTable(tables.Table):
         facts = [word for word, at in (("complained", record.complained_at), ("unsubscribed", record.unsubscribed_at)) if at]
         return format_html("{}{}", badge(record.status), format_html(" {}" * len(facts), *map(badge, facts)) if facts else "")
 
-    def render_sent_at(self, record: Message) -> SafeString:
-        return when(record.sent_at)
+    def render_sent_at(self, value: dt.datetime | None) -> SafeString:
+        return when(value)
 
-    def render_opened_at(self, record: Message) -> SafeString:
-        return when(record.opened_at)
+    def render_opened_at(self, value: dt.datetime | None) -> SafeString:
+        return when(value)
 
-    def render_clicked_at(self, record: Message) -> SafeString:
-        return when(record.clicked_at)
+    def render_clicked_at(self, value: dt.datetime | None) -> SafeString:
+        return when(value)
 
     def render_open_count(self, value: int) -> str:
         return number(value)

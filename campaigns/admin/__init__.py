@@ -1,0 +1,1 @@
+from campaigns.admin import pages as pages
