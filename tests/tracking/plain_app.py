@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tracking.serving import asgi, body, protocol
 from tracking.serving.asgi import TrackingApplication
 
 Start = Callable[..., Any]
@@ -34,11 +35,10 @@ def plain(environ: dict[str, Any], start: Start) -> Any:
     if path == "/health":
         return answer(start, b'{"status":"healthy"}', "application/json")
     if path == "/environ":
-        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        texts = {name: value for name, value in environ.items() if isinstance(value, str)}
-        return answer(
-            start, json.dumps({**texts, "body_size": len(body), "body": body[:100].decode("latin-1")}).encode(), "application/json"
-        )
+        sent = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        seen = {name: value for name, value in environ.items() if isinstance(value, str)}
+        seen |= {"body_size": len(sent), "body": sent[:100].decode("latin-1")}
+        return answer(start, json.dumps(seen).encode(), "application/json")
     if path == "/stream":
         start("200 OK", [("Content-Type", "text/csv")])
         return Streamed(line for _ in range(int(query)) for line in [b"x" * 65_536])
@@ -65,13 +65,16 @@ def breaking() -> Iterator[bytes]:
     raise RuntimeError("in the middle")
 
 
-def answer(start: Start, body: bytes, kind: str = "text/plain") -> list[bytes]:
+def answer(start: Start, text: bytes, kind: str = "text/plain") -> list[bytes]:
     start("200 OK", [("Content-Type", kind)])
-    return [body]
+    return [text]
 
 
 def create() -> TrackingApplication:
     import django
+
+    if seconds := os.environ.get("PLAIN_APP_PATIENCE"):
+        asgi.WRITE_SECONDS = body.BODY_SECONDS = protocol.HEAD_SECONDS = float(seconds)
 
     django.setup()
     return TrackingApplication(plain)

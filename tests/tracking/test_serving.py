@@ -17,11 +17,13 @@ pytestmark = pytest.mark.server
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "-w", "1", "-b", "127.0.0.1:{port}", "tests.tracking.plain_app:create()"]
 
+PLAIN = {"DJANGO_SETTINGS_MODULE": "trackingsite.settings"}
+
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("plain")
-    with RunningServer(folder, GUNICORN, PLAIN_APP_FOLDER=str(folder), DJANGO_SETTINGS_MODULE="trackingsite.settings") as server:
+    with RunningServer(folder, GUNICORN, PLAIN_APP_FOLDER=str(folder), **PLAIN) as server:
         yield server
 
 
@@ -228,10 +230,64 @@ def test_slow_requests_leave_the_loop_free(plain: RunningServer) -> None:
             connection.close()
 
 
+# -- clients that stop
+
+STOPPED = {
+    "half a head": b"GET /health HTTP/1.1\r\nHos",
+    "half a body": b"POST /environ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf",
+    "half a stream": b"GET /stream?10000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "half an answer": b"GET /large?20000000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "half a next head": b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /he",
+}
+
+
+def test_clients_that_stop_are_given_up_in_time(tmp_path: Path) -> None:
+    with RunningServer(tmp_path, GUNICORN, **PLAIN, PLAIN_APP_FOLDER=str(tmp_path), PLAIN_APP_PATIENCE="0.5") as server:
+        held = {name: server.connect(receive_buffer=4096) for name in STOPPED}
+        try:
+            for name, request in STOPPED.items():
+                held[name].sendall(request)
+            until(lambda: closed(server) == 1)
+            assert read_response(held["half a body"]).status == 408
+            until(lambda: established(server.port) == 0, 15)  # idle ones are looked for every five seconds
+        finally:
+            for connection in held.values():
+                connection.close()
+        assert server.stop() == 0
+        assert server.log == ""
+
+
+def test_clients_that_stop_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    command = [*GUNICORN[:-1], "--graceful-timeout", "4", GUNICORN[-1]]
+    with RunningServer(tmp_path, command, **PLAIN, PLAIN_APP_FOLDER=str(tmp_path)) as server:
+        held = [server.connect(receive_buffer=4096) for _ in STOPPED]
+        try:
+            for connection, request in zip(held, STOPPED.values(), strict=True):
+                connection.sendall(request)
+            assert server.get("/health").status == 200
+            started = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - started < 5
+        finally:
+            for connection in held:
+                connection.close()
+        assert closed(server) == 1
+        assert "Traceback" not in server.log
+
+
+def established(port: int) -> int:
+    """How many connections to the port the server still holds, by the kernel's own table."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+
+
+# -- other servers
+
+
 @pytest.mark.parametrize("worker", ["sync", "gthread"])
 def test_a_plain_wsgi_worker_serves_the_same_object(tmp_path: Path, worker: str) -> None:
     command = [*GUNICORN[:-1], "-k", worker, GUNICORN[-1]]
-    with RunningServer(tmp_path, command, PLAIN_APP_FOLDER=str(tmp_path), DJANGO_SETTINGS_MODULE="trackingsite.settings") as server:
+    with RunningServer(tmp_path, command, PLAIN_APP_FOLDER=str(tmp_path), **PLAIN) as server:
         assert server.get("/health").json() == {"status": "healthy"}
         until(lambda: server.ingesters())
         assert server.stop() == 0
@@ -239,6 +295,6 @@ def test_a_plain_wsgi_worker_serves_the_same_object(tmp_path: Path, worker: str)
 
 def test_plain_uvicorn_serves_it_too(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "uvicorn", "--factory", "--port", "{port}", "tests.tracking.plain_app:create"]
-    with RunningServer(tmp_path, command, PLAIN_APP_FOLDER=str(tmp_path), DJANGO_SETTINGS_MODULE="trackingsite.settings") as server:
+    with RunningServer(tmp_path, command, PLAIN_APP_FOLDER=str(tmp_path), **PLAIN) as server:
         assert server.post("/environ", b"hello").json()["body"] == "hello"
         assert len(server.get("/stream?5").body) == 5 * 65_536
