@@ -36,7 +36,7 @@ def plain(environ: dict[str, Any], start: Start) -> Any:
         return answer(start, b'{"status":"healthy"}', "application/json")
     if path == "/environ":
         sent = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        seen = {name: value for name, value in environ.items() if isinstance(value, str)}
+        seen: dict[str, Any] = {name: value for name, value in environ.items() if isinstance(value, str)}
         seen |= {"body_size": len(sent), "body": sent[:100].decode("latin-1")}
         return answer(start, json.dumps(seen).encode(), "application/json")
     if path == "/stream":
