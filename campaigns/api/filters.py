@@ -1,4 +1,4 @@
-"""What lists can be narrowed by. A filter nobody knows, or one given twice, is refused: ignored, it would return everything."""
+"""What lists can be narrowed by. A filter that is unknown, empty or given twice is refused: ignored, it would return everything."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ METADATA = "metadata."
 
 
 def check_parameters(request: Request, known: Collection[str], metadata: bool = False) -> None:
-    """Refuse query parameters that are not `known` and those given twice. `metadata` allows `metadata.<key>`."""
+    """Refuse query parameters that are not `known`, empty or given twice. `metadata` allows `metadata.<key>`."""
     for name, values in request.query_params.lists():
         is_metadata = metadata and name.startswith(METADATA) and name != METADATA
         if name not in known and name != "format" and not is_metadata:
             allowed = ", ".join([*sorted(known), *(["metadata.<key>"] if metadata else [])])
-            raise ValidationError({name: [f"is no parameter here; {allowed} are" if allowed else "is no parameter here; there are none"]})
+            raise ValidationError({name: [f"is no parameter here; there are: {allowed or 'none'}"]})
         if len(values) > 1:
             raise ValidationError({name: ["is given twice"]})
+        if not values[0] and not is_metadata:
+            raise ValidationError({name: ["is empty"]})
         if "\0" in name + values[0]:
             raise ValidationError({name.replace("\0", ""): ["has NUL characters"]})
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from rest_framework import serializers
-
-from campaigns.api.serializers import BounceMark, ClickedMark, DeliveredMark, OpenedMark, SentMark
+from campaigns.api.serializers import Body, BounceMark, ClickedMark, DeliveredMark, OpenedMark, SentMark
 from campaigns.events import MAX_URL, BounceType, EventKind, TrackingEvent, manual_mark
 from campaigns.models import Message
 from campaigns.rules import Refused
 from campaigns.times import occurred_at
 
 #: Each kind of report: what it says happened, and the field with the time of it.
-MARKS: dict[type[serializers.Serializer[Any]], tuple[EventKind, str]] = {
+MARKS: dict[type[Body], tuple[EventKind, str]] = {
     SentMark: (EventKind.SENT, "sent_at"),
     DeliveredMark: (EventKind.DELIVERED, "delivered_at"),
     OpenedMark: (EventKind.OPENED, "opened_at"),
@@ -22,7 +20,7 @@ MARKS: dict[type[serializers.Serializer[Any]], tuple[EventKind, str]] = {
 }
 
 
-def read(message: Message, body: dict[str, Any], shape: type[serializers.Serializer[Any]]) -> TrackingEvent:
+def read(message: Message, body: dict[str, Any], shape: type[Body]) -> TrackingEvent:
     """The event that the body reports. Raises Refused."""
     kind, time_field = MARKS[shape]
     details: dict[str, Any] = {}

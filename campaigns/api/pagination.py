@@ -52,6 +52,10 @@ class PagePagination(LimitOffsetPagination):
     def get_offset(self, request: Request) -> int:
         return _whole(request, "offset", 0, least=0)
 
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        least = {"limit": 1, "offset": 0}
+        return [_bounded(parameter, least[parameter["name"]]) for parameter in super().get_schema_operation_parameters(view)]
+
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         return _envelope(schema, count={"type": "integer", "example": 123}, next=_link("offset=200"), previous=_link("offset=0"))
 
@@ -78,8 +82,16 @@ class EventPagination(CursorPagination):
             raise ValidationError({"cursor": ["take the cursor from next or previous"]}) from None
         return cursor
 
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        cursor, limit = super().get_schema_operation_parameters(view)
+        return [cursor, _bounded(limit, 1)]
+
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         return _envelope(schema, next=_link("cursor=cD0xMjM%3D"), previous=_link("cursor=cj0xJnA9MTIz"))
+
+
+def _bounded(parameter: dict[str, Any], least: int) -> dict[str, Any]:
+    return {**parameter, "schema": {"type": "integer", "minimum": least}}
 
 
 def _link(query: str) -> dict[str, Any]:

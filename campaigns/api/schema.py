@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import force_instance
 from drf_spectacular.utils import OpenApiParameter, extend_schema_serializer
 from rest_framework import serializers
+
+from campaigns.api.serializers import Body
 
 PROBLEM_JSON = "application/problem+json"
 #: Statuses with their reasons, by what an operation has: an id in its address, a body, a token to take.
@@ -56,6 +59,11 @@ class ApiSchema(AutoSchema):
         action = getattr(self.view, getattr(self.view, "action", None) or self.method.lower())
         lines = [line.strip() for line in (action.__doc__ or "").strip().splitlines()]
         return (lines[0] if lines else ""), "\n".join(lines[1:]).strip()
+
+    def _map_serializer(self, serializer: Any, direction: Any, bypass_extensions: bool = False) -> Any:
+        mapped = super()._map_serializer(serializer, direction, bypass_extensions)  # type: ignore[no-untyped-call]
+        is_body = isinstance(force_instance(serializer), Body)  # type: ignore[no-untyped-call]
+        return mapped | {"additionalProperties": False} if is_body else mapped
 
     def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)

@@ -20,7 +20,11 @@ from campaigns.rules import MAX_EMAIL, MAX_NAME, MAX_TAG, MAX_TAGS, Refused
 BOUNCE_TYPES = [(kind.value, kind.value) for kind in BounceType]
 
 
-def read_body(request: Request, shape: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+class Body(serializers.Serializer[Any]):
+    """An object that is sent; it has these fields and no others."""
+
+
+def read_body(request: Request, shape: type[Body]) -> dict[str, Any]:
     """The JSON object sent, with none but the shape's names. Values are checked where they are used. Raises Refused."""
     body = request.data
     if not isinstance(body, Mapping):
@@ -28,7 +32,7 @@ def read_body(request: Request, shape: type[serializers.Serializer[Any]]) -> dic
     known = list(shape().fields)
     for name in body:
         if name not in known:
-            raise Refused(f"{name[:100]} is no field here; {', '.join(known)} are", field=name[:100])
+            raise Refused(f"{name[:100]} is no field here; there are: {', '.join(known)}", field=name[:100])
     return dict(body)
 
 
@@ -199,7 +203,7 @@ class SummarySerializer(serializers.Serializer[Any]):
 # -- what is sent
 
 
-class NewCampaign(serializers.Serializer[Any]):
+class NewCampaign(Body):
     name = serializers.CharField(max_length=MAX_NAME)
     template_id = serializers.IntegerField(required=False, allow_null=True)
     tags = Tags(required=False, allow_null=True)
@@ -210,35 +214,37 @@ class CampaignChanges(NewCampaign):
     archived = serializers.BooleanField(required=False)
 
 
-class NewMessage(serializers.Serializer[Any]):
+class NewMessage(Body):
     campaign_id = serializers.IntegerField(
         required=False, allow_null=True, help_text="without it the message goes to the campaign named `default`"
     )
-    recipient_email = serializers.CharField(max_length=MAX_EMAIL)
-    tracking_token = serializers.CharField(required=False, allow_null=True, max_length=128, help_text="unique; made by us when absent")
+    recipient_email = serializers.RegexField(r"^\S+@\S+$", max_length=MAX_EMAIL)
+    tracking_token = serializers.RegexField(
+        r"^[A-Za-z0-9_.~-]{1,128}$", required=False, allow_null=True, help_text="unique; made by us when absent"
+    )
     template_id = serializers.IntegerField(required=False, allow_null=True)
     tags = Tags(required=False, allow_null=True)
     metadata = Metadata(required=False, allow_null=True)
 
 
-class SentMark(serializers.Serializer[Any]):
+class SentMark(Body):
     sent_at = moment("now unless given; UTC unless it has a zone", required=False, allow_null=True)
 
 
-class DeliveredMark(serializers.Serializer[Any]):
+class DeliveredMark(Body):
     delivered_at = moment("now unless given; UTC unless it has a zone", required=False, allow_null=True)
 
 
-class OpenedMark(serializers.Serializer[Any]):
+class OpenedMark(Body):
     opened_at = moment("now unless given; UTC unless it has a zone", required=False, allow_null=True)
 
 
-class ClickedMark(serializers.Serializer[Any]):
+class ClickedMark(Body):
     clicked_at = moment("now unless given; UTC unless it has a zone", required=False, allow_null=True)
     url = serializers.URLField(required=False, allow_null=True, help_text="the link that was followed")
 
 
-class BounceMark(serializers.Serializer[Any]):
+class BounceMark(Body):
     bounced_at = moment("now unless given; UTC unless it has a zone", required=False, allow_null=True)
     bounce_type = serializers.ChoiceField(BOUNCE_TYPES, required=False, allow_null=True, help_text="permanent unless given")
     bounce_reason = serializers.CharField(required=False, allow_null=True)

@@ -125,6 +125,7 @@ def test_filters_narrow_the_list(api: Api) -> None:
     assert found(**{"metadata.a.b \"c'": "x"}) == ["Old"]
     assert found(**{"metadata.none": "null"}) == []
     assert found(**{"metadata.list": "blue"}) == []
+    assert found(**{"metadata.team": ""}) == []
     assert found(**{"metadata.team": "blue", "metadata.year": "2025"}) == []
     assert found(**{"metadata.year": "9" * 400}) == []
 
@@ -154,6 +155,7 @@ def test_ordering_by_numbers_and_names(api: Api) -> None:
         ("metadata.a=%00", "metadata.a"),
         ("metadata.%00=a", "metadata."),
         ("tag=a&tag=b", "tag"),
+        ("tag=", "tag"),
         ("cursor=abc", "cursor"),
     ],
 )

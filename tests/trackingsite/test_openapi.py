@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
 from django.test import Client
+from hypothesis import HealthCheck, given, settings
 from rest_framework.permissions import SAFE_METHODS
+
+from trackingsite.access import keys
 
 pytestmark = pytest.mark.django_db
 
@@ -130,3 +134,30 @@ def test_the_docs_page_alone_may_style_itself(client: Client) -> None:
 def test_docs_and_schema_are_for_who_has_access(client: Client) -> None:
     for path in ("/api/docs", "/api/schema"):
         assert client.get(path, headers={"x-forwarded-for": "203.0.113.9"}).status_code == 401
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_no_request_that_fits_or_breaks_the_schema_gets_an_undocumented_answer(message: Any) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is for development")
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
+
+    key = keys.create("fuzz")[1]
+    application = get_wsgi_application()
+
+    def with_key(environ: dict[str, Any], start_response: Any) -> Any:
+        return application({**environ, "HTTP_AUTHORIZATION": f"Bearer {key}"}, start_response)
+
+    documented = schemathesis.openapi.from_wsgi("/api/schema", with_key)
+    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+    for mode in schemathesis.GenerationMode:
+        for operation in documented.get_all_operations():
+            strategy = operation.ok().as_strategy(generation_mode=mode)
+
+            @settings(max_examples=8, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+            @given(strategy)
+            def try_it(case: Any) -> None:
+                case.call_and_validate(checks=checks)
+
+            try_it()
