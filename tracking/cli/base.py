@@ -39,7 +39,7 @@ import typer
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
-from django_typer.management import DTCommand, Typer, TyperCommand, get_typer_command
+from django_typer.management import DTCommand, DTGroup, Typer, TyperCommand, get_typer_command
 from typer._click.exceptions import ClickException, UsageError
 
 from campaigns.rules import Refused
@@ -80,6 +80,13 @@ class Undrained(Leaf):
     """A command that has to do with the spool itself."""
 
     drains = False
+
+
+class Root(DTGroup):
+    """The tree's root, without Django's own options: see `split_options`."""
+
+    def common_params(self) -> list[Any]:
+        return []
 
 
 class Group(Typer):

@@ -8,14 +8,14 @@ import typer
 from django_typer.management import initialize
 
 from tracking.cli import campaign, event, ingest, maintenance, message, report
-from tracking.cli.base import TreeCommand
+from tracking.cli.base import Root, TreeCommand
 from tracking.cli.completion import install_completion, show_completion, show_version
 
 
 class Command(TreeCommand, rich_markup_mode=None):
     help = "Email tracking: what happened to every message."
 
-    @initialize()
+    @initialize(cls=Root)
     def root(
         self,
         version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")] = False,
