@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+
+from tracking.hits.client_ip import is_trusted
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -17,6 +20,17 @@ def tolerate_trailing_slash(get_response: Handler) -> Handler:
         if len(path) > 1 and path.endswith("/") and not path.startswith(("/admin/", "/static/")):
             request.path_info = path[:-1]
             request.path = request.path[:-1]
+        return get_response(request)
+
+    return middleware
+
+
+def believe_proxies(get_response: Handler) -> Handler:
+    """Only a trusted proxy may say that a request came by HTTPS. (Whose request it was, `tracking.hits.client_ip` finds out.)"""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if "HTTP_X_FORWARDED_PROTO" in request.META and not is_trusted(request.META.get("REMOTE_ADDR", ""), settings.CONF.trusted_proxies):
+            del request.META["HTTP_X_FORWARDED_PROTO"]
         return get_response(request)
 
     return middleware
