@@ -7,6 +7,7 @@ root). Relative paths start where the value was written: the working directory f
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import re
@@ -14,9 +15,13 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import environ
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -244,6 +249,27 @@ class Conf:
     @cached_property
     def store_ip(self) -> str:
         return self._choice("TRACKING_STORE_IP", "full", "truncated", "none")
+
+    @cached_property
+    def sendgrid_key(self) -> EllipticCurvePublicKey | None:
+        """SendGrid's public key; None where SENDGRID_WEBHOOK_SECRET is a shared secret or unset.
+
+        A value that begins like a key (all of SendGrid's do so) and is none would, taken for a secret, refuse every event.
+        """
+        value = self.text("SENDGRID_WEBHOOK_SECRET")
+        if not value.startswith(("MF", "-----BEGIN")):
+            return None
+        from cryptography.exceptions import UnsupportedAlgorithm  # 50 ms that few need
+        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+        from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+        try:
+            key = load_der_public_key(base64.b64decode(value, validate=True))
+        except (ValueError, UnsupportedAlgorithm):
+            key = None
+        if not isinstance(key, EllipticCurvePublicKey):
+            raise WrongSetting("SENDGRID_WEBHOOK_SECRET", "looks like a public key but is none; copy SendGrid's Verification Key whole")
+        return key
 
     # -- parsing
 

@@ -1,0 +1,112 @@
+"""What every provider is made of: who may report (`verify`), what its words mean (`kinds`), what an item says (`read`)."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from django.conf import settings
+from rest_framework.exceptions import AuthenticationFailed
+
+from campaigns.events import EventKind, TrackingEvent
+
+DAY_MS = 86_400_000
+#: Seconds until the year 5138; from there on a number must be milliseconds (those begin in 1973).
+_FIRST_MILLISECONDS = 10**11
+_NO_TIME = 10**14
+_NUMBER = re.compile(r"\d{1,20}(\.\d{1,20})?", re.ASCII)
+
+
+class Malformed(ValueError):
+    """An item that has a field of the wrong type or value. The text says which."""
+
+    def __init__(self, text: str, *, field: str | None = None) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one item says. Where `event` names no message, it is the one of the first of `tokens` that there is."""
+
+    event: TrackingEvent
+    tokens: tuple[str, ...] = ()
+
+
+class Provider:
+    """Who reports events to `/webhooks/<name>`. One module and one line in `webhooks.providers` each."""
+
+    #: The last part of the address, and the word in `campaigns.choices.Source`.
+    name: ClassVar[str]
+    #: The name of the setting that holds the secret.
+    setting: ClassVar[str]
+    #: The provider's words for what happens. What is not here is none of ours.
+    kinds: ClassVar[Mapping[str, EventKind]]
+    #: Whether a request is one report: what is wrong with the report then is wrong with the request.
+    single: ClassVar[bool] = False
+
+    @property
+    def secret(self) -> str:
+        """The configured secret; "" where there is none."""
+        return settings.CONF.text(self.setting)
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> None:  # noqa: ARG002  for those that sign bodies
+        """Raise unless the request comes from who knows the secret. Called before anything of the body is read."""
+        check_shared_secret(self.secret, headers)
+
+    def read(self, item: dict[str, Any], received_at: int) -> Report | None:
+        """What an item says; None where it is none of our kinds. Raises Malformed."""
+        raise NotImplementedError
+
+
+def check_shared_secret(secret: str, headers: Mapping[str, str]) -> None:
+    """Raises AuthenticationFailed unless one of the three headers carries the secret. Takes the same time for every wrong one."""
+    expected = secret.encode()
+    if not any([hmac.compare_digest(sent, expected) for sent in _sent_secrets(headers)]):  # a list: none is left uncompared
+        raise AuthenticationFailed(
+            "Send the secret of this webhook as HTTP Basic password, as `Authorization: Bearer`, or as `X-Webhook-Secret`."
+        )
+
+
+def _sent_secrets(headers: Mapping[str, str]) -> Iterator[bytes]:
+    """Whatever might be the secret. WSGI decodes the bytes of a header as Latin-1."""
+    yield headers.get("X-Webhook-Secret", "").encode("latin-1", "replace")
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        yield credentials.strip().encode("latin-1", "replace")
+    elif scheme.lower() == "basic":
+        try:
+            yield base64.b64decode(credentials.strip()).partition(b":")[2]
+        except ValueError:
+            return
+
+
+def text(item: Mapping[str, Any], name: str) -> str | None:
+    """A text of an item, None where it has none. Raises Malformed."""
+    value = item.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise Malformed(f"{name} is a text", field=name)
+    return value
+
+
+def moment(item: Mapping[str, Any], name: str, received_at: int) -> int:
+    """A time of an item in UTC milliseconds: seconds or milliseconds since 1970 as number or text, `received_at` where there is none.
+
+    A clock that is more than a day ahead is not believed: the event happened when we heard of it. Raises Malformed.
+    """
+    value = item.get(name)
+    if value is None:
+        return received_at
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 < value < _NO_TIME:
+        raise Malformed(f"{name} is a time in seconds since 1970", field=name)
+    milliseconds = int(value if value >= _FIRST_MILLISECONDS else value * 1000)
+    return milliseconds if milliseconds <= received_at + DAY_MS else received_at
