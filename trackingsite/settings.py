@@ -188,6 +188,9 @@ DJANGO_TABLES2_TEMPLATE = "django_tables2/bootstrap5-responsive.html"
 #: What `campaigns.apply` keeps of an address: full, truncated, none.
 TRACKING_STORE_IP = CONF.store_ip
 
+#: django-typer would put its coloured tracebacks into every process, servers' logs too.
+DT_RICH_TRACEBACK_CONFIG = False
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
