@@ -198,11 +198,11 @@ class Database:
         return links.pixel_url(token)
 
     @_call
-    def link_url(self, token: str, url: str) -> str:
-        """The signed address that counts a click and leads to `url`."""
+    def link_url(self, token: str, url: str, position: str = "") -> str:
+        """The signed address that counts a click and leads to `url`. `position` tells two links of a mail to one place apart."""
         from tracking import links
 
-        return links.link_url(token, url)
+        return links.link_url(token, url, position=position)
 
 
 def _start(path: str | Path | None) -> None:
