@@ -25,12 +25,6 @@ CHUNK = 2_000
 #: What a spreadsheet would run as a formula (OWASP, CSV injection), also behind what it trims; full-width signs run too.
 _FORMULA = re.compile(r"[\t\r\n]|[\s\ufeff\u200b-\u200f\u2060]*[=+\-@＝＋－＠]")
 
-_INDEX = {name: index for index, name in enumerate(MESSAGE_FIELDS)}
-_TIMES = tuple(_INDEX[name] for name in MESSAGE_FIELDS if name.endswith("_at"))
-_JSON = (_INDEX["tags"], _INDEX["metadata"])
-#: Texts that others wrote. The rest are words and numbers of ours, or JSON, which begins with a bracket.
-TEXTS = tuple(_INDEX[name] for name in ("recipient_email", "tracking_token", "bounce_subtype", "bounce_reason", "diagnostic_code"))
-
 _ROWS = f"SELECT {', '.join(MESSAGE_FIELDS)} FROM messages WHERE campaign_id = %s AND id > %s ORDER BY id LIMIT %s"
 
 
@@ -60,9 +54,9 @@ def csv_parts(campaign_id: int) -> Iterator[tuple[int, bytes]]:
             return
 
 
-def neutral(text: str) -> str:
+def neutral(text: str | None) -> str | None:
     """The text with an apostrophe before it where a spreadsheet would take it for a formula."""
-    return f"'{text}" if _FORMULA.match(text) else text
+    return f"'{text}" if text and not text[0].isalnum() and _FORMULA.match(text) else text
 
 
 def to_csv(rows: list[tuple[Any, ...]]) -> bytes:
@@ -70,19 +64,23 @@ def to_csv(rows: list[tuple[Any, ...]]) -> bytes:
     return _csv(_shown(rows))
 
 
-def _shown(rows: list[tuple[Any, ...]]) -> Iterator[list[Any]]:
+def _shown(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Field by field, in the order of MESSAGE_FIELDS: with a loop over the fields an export took half as long again."""
     iso = IsoTexts()
-    for row in rows:
-        cells = list(row)
-        for index in _TIMES:
-            cells[index] = iso[cells[index]]
-        for index in TEXTS:
-            if cells[index] and _FORMULA.match(cells[index]):
-                cells[index] = "'" + cells[index]
-        for index in _JSON:
-            if "\\u" in cells[index]:  # SQLite keeps what is not ASCII escaped
-                cells[index] = json.dumps(json.loads(cells[index]), ensure_ascii=False)
-        yield cells
+    for (
+        pk, campaign_id, email, token, template_id, tags, metadata, status, created, sent, delivered, opened, clicked, bounced,
+        bounce_type, subtype, reason, diagnostic, opens, clicks, human_opens, human_clicks,
+    ) in rows:  # fmt: skip
+        yield (
+            pk, campaign_id, neutral(email), neutral(token), template_id, _readable(tags), _readable(metadata), status,
+            iso[created], iso[sent], iso[delivered], iso[opened], iso[clicked], iso[bounced],
+            bounce_type, neutral(subtype), neutral(reason), neutral(diagnostic), opens, clicks, human_opens, human_clicks,
+        )  # fmt: skip
+
+
+def _readable(text: str) -> str:
+    """JSON with its letters as they are; SQLite keeps what is not ASCII escaped."""
+    return json.dumps(json.loads(text), ensure_ascii=False) if "\\u" in text else text
 
 
 def _csv(rows: Any) -> bytes:

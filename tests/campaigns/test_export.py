@@ -19,6 +19,10 @@ from campaigns.models import Campaign, Message
 from campaigns.records import MESSAGE_FIELDS
 from tests.campaigns.calls import Api
 
+#: The cells that others write.
+TEXT_CELLS = [
+    MESSAGE_FIELDS.index(name) for name in ("recipient_email", "tracking_token", "bounce_subtype", "bounce_reason", "diagnostic_code")
+]
 START = 1_705_312_800_000  # 2024-01-15T10:00:00Z
 
 
@@ -135,18 +139,18 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 )
 
 
-@given(st.lists(st.tuples(*[TEXTS] * len(export.TEXTS)), min_size=1, max_size=5))
+@given(st.lists(st.tuples(*[TEXTS] * len(TEXT_CELLS)), min_size=1, max_size=5))
 @example([("a\rb", "\r", "\n", "a,b", '"')])
 def test_what_is_written_is_read_back_apart_from_the_apostrophe(texts: list[tuple[str, ...]]) -> None:
     rows = []
     for number, cells in enumerate(texts):
         row: list[Any] = [None] * len(MESSAGE_FIELDS)
         row[0], row[5], row[6] = number, "[]", "{}"
-        for index, cell in zip(export.TEXTS, cells, strict=True):
+        for index, cell in zip(TEXT_CELLS, cells, strict=True):
             row[index] = cell
         rows.append(tuple(row))
     back = read([export.to_csv(rows)])
-    assert [[row[index] for index in export.TEXTS] for row in back] == [[export.neutral(cell) for cell in cells] for cells in texts]
+    assert [[row[index] for index in TEXT_CELLS] for row in back] == [[export.neutral(cell) for cell in cells] for cells in texts]
     assert all(not cell or cell[0] not in "=+-@\t\r" for row in back for cell in row)
 
 
