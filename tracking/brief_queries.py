@@ -1,0 +1,40 @@
+"""Questions to the database that nobody waits for long: whoever asks has an answer for when it is away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import InterfaceError, OperationalError, connection
+
+from campaigns.models import Campaign, Message
+
+AWAY = (OperationalError, InterfaceError)
+#: How long a locked SQLite database is waited for, in seconds. (PostgreSQL has its connect_timeout.)
+PATIENCE = 1.0
+
+
+def is_known(token: str) -> bool:
+    """Whether a token is one of a living message's: one query by its unique index, no transaction. Raises one of AWAY."""
+    with _brief():
+        return Message.objects.living().filter(tracking_token=token).exists()
+
+
+def database_trouble() -> str:
+    """What keeps the database from answering: the error's class, "" when it answers."""
+    try:
+        with _brief():
+            connection.ensure_connection()
+            Campaign.objects.exists()
+    except AWAY as error:
+        return type(error).__name__
+    return ""
+
+
+@contextmanager
+def _brief() -> Iterator[None]:
+    if connection.vendor == "sqlite":
+        with connection.busy_timeout(PATIENCE):  # type: ignore[attr-defined]
+            yield
+    else:
+        yield

@@ -1,0 +1,68 @@
+"""Whose request it is: the address of the client, through the proxies that are believed and no further.
+
+Proxies append to `X-Forwarded-For`, so its right end was written by the nearest one and its left end by anybody. It is read
+from the right for as long as the address that wrote an entry is a trusted proxy's; the first that is not is the client.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: More proxies than this are no chain of proxies but an attempt to make us work.
+MAX_HOPS = 32
+_WITH_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([0-9.]+))(?::[0-9]*)?")
+
+
+def client_ip(peer: str, forwarded: str, real: str, trusted: Sequence[Network] | None) -> str | None:
+    """The client's address in its canonical form, None where nothing tells (a Unix socket without a proxy's header).
+
+    `forwarded` and `real` are the values of `X-Forwarded-For` (several joined by commas) and `X-Real-IP`, "" when absent; the
+    second counts only without the first. `trusted` are the networks of proxies, None when none are set: then loopback is
+    believed. An entry that cannot be read is not passed over: the one to its right was the last known hop.
+    """
+    address = parse_address(peer)
+    if (forwarded or real) and is_trusted(peer, trusted):
+        if forwarded:
+            for entry in reversed(forwarded.rsplit(",", MAX_HOPS)):
+                hop = parse_address(entry)
+                if hop is None:
+                    break
+                address = hop
+                if not _believed(hop, trusted):
+                    break
+        else:
+            address = parse_address(real) or address
+    return None if address is None else str(address)
+
+
+def is_trusted(peer: str, trusted: Sequence[Network] | None) -> bool:
+    """Whether the headers of this peer are believed. A Unix socket ("") is as near as loopback and counts as 127.0.0.1."""
+    address = parse_address(peer or "127.0.0.1")
+    return address is not None and _believed(address, trusted)
+
+
+@lru_cache(maxsize=4096)
+def parse_address(text: str) -> Address | None:
+    """An address out of what proxies write: `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]:80`, `::ffff:1.2.3.4` (which is 1.2.3.4)."""
+    text = text.strip().strip('"')
+    if len(text) > 60:
+        return None
+    if match := _WITH_PORT.fullmatch(text):
+        text = match[1] or match[2] or ""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _believed(address: Address, trusted: Sequence[Network] | None) -> bool:
+    if trusted is None:
+        return address.is_loopback
+    return any(address in network for network in trusted)

@@ -1,0 +1,164 @@
+"""Pixel, links and health: what the world may ask without a key. The rules are in `tracking.hits`; here they meet Django."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from csp.decorators import csp_exempt, csp_update
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.loader import render_to_string
+from django.views.decorators.clickjacking import xframe_options_exempt
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_safe
+
+from campaigns.events import now_ms
+from campaigns.tokens import is_token
+from tracking.brief_queries import AWAY, is_known
+from tracking.hits.pixel import PIXEL, pixel_line
+from tracking.hits.redirect import TrackedLink, click_line, is_signed, read_link, redirect_answer
+from tracking.hits.request import NO_STORE, Answer, HitRequest
+from tracking.keys import reload_keys, signing_keys
+from tracking.readiness import readiness
+from tracking.spool.writer import process_writer
+from tracking.targets import BadTarget, has_userinfo, host_matches, host_of, normalise_target
+
+#: Seconds after which to ask again while the database is away.
+RETRY_AFTER = "10"
+
+_JSON = (("Content-Type", "application/json"), NO_STORE)
+HEALTHY = Answer(200, _JSON, b'{"status":"healthy"}')
+
+
+@require_safe
+def pixel(request: HttpRequest, token: str) -> HttpResponse:
+    """The picture. What goes wrong behind it never shows."""
+    line = pixel_line(_facts(request, token), now_ms(), settings.CONF.trusted_proxies)
+    if line is not None:
+        _spool(line)
+    return _send(request, PIXEL)
+
+
+# A POST is the button of the page that asks. There is nothing to forge: whoever could make a browser send it could as well link
+# to where it leads; it uses no session; and a token against it would need a cookie in the browser of a mail's reader.
+@csrf_exempt
+@require_http_methods(["GET", "HEAD", "POST"])
+def redirect(request: HttpRequest, token: str) -> HttpResponse:
+    """To where the link leads: at once if we signed it, by the setting if nobody did, never if the signature is wrong."""
+    hit = _facts(request, token)
+    link = read_link(token, hit.query)
+    if link.url is None:
+        return _refuse("incomplete", 400)
+    try:
+        target = normalise_target(link.url)
+    except BadTarget:
+        return _refuse("target", 400)
+    if link.signature is None:
+        return _unsigned(request, hit, link, target)
+    if request.method == "POST":
+        return HttpResponseNotAllowed(["GET", "HEAD"])
+    # Another process may have made a newer key than this one knows.
+    if not is_signed(link, signing_keys()) and not is_signed(link, reload_keys()):
+        return _refuse("unknown", 404)
+    return _follow(request, hit, link, target)
+
+
+def _unsigned(request: HttpRequest, hit: HitRequest, link: TrackedLink, target: str) -> HttpResponse:
+    straight = host_matches(host_of(target), settings.CONF.redirect_hosts)
+    rule = "allow" if straight else settings.CONF.unsigned_links
+    if request.method == "POST" and rule != "confirm":
+        return HttpResponseNotAllowed(["GET", "HEAD"])
+    if has_userinfo(target):
+        return _refuse("target", 400)
+    if rule == "refuse" or not is_token(link.token):
+        return _refuse("unknown", 404)
+    try:
+        known = is_known(link.token)
+    except AWAY:
+        response = _refuse("away", 503)
+        response["Retry-After"] = RETRY_AFTER
+        return response
+    if not known:
+        _record(hit, link, target)  # ingestion counts it as one on an unknown token
+        return _refuse("unknown", 404)
+    if rule == "confirm" and request.method != "POST":
+        return _ask(target)
+    return _follow(request, hit, link, target)
+
+
+def _follow(request: HttpRequest, hit: HitRequest, link: TrackedLink, target: str) -> HttpResponse:
+    return _send(request, redirect_answer(target, tracked=_record(hit, link, target)))
+
+
+def _record(hit: HitRequest, link: TrackedLink, target: str) -> bool:
+    return _spool(click_line(hit, link, target, now_ms(), settings.CONF.trusted_proxies))
+
+
+def _spool(line: bytes) -> bool:
+    return process_writer(settings.CONF.spool_dir, settings.CONF.spool_fsync).append(line)
+
+
+# -- health
+
+
+@require_safe
+def health(request: HttpRequest) -> HttpResponse:
+    """Whether the process lives. Asks nothing and nobody."""
+    return _send(request, HEALTHY)
+
+
+@require_safe
+def ready(request: HttpRequest) -> HttpResponse:
+    """Whether everything works: a word for everybody, the details for who may read."""
+    state = readiness()
+    told: dict[str, Any] = {"status": "ready" if state.ready else "unready"}
+    if _may_read(request):
+        told |= state.details()
+    response = _send(request, Answer(200 if state.ready else 503, _JSON, orjson.dumps(told)))
+    if not state.ready:
+        response["Retry-After"] = RETRY_AFTER
+    return response
+
+
+def _may_read(request: HttpRequest) -> bool:
+    try:
+        return bool(request.access.allowed)  # type: ignore[attr-defined]
+    except AWAY:  # keys are in the database
+        return False
+
+
+# -- between Django and the pure functions
+
+
+def _facts(request: HttpRequest, token: str) -> HitRequest:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    query = request.META.get("QUERY_STRING", "").encode("latin-1", "replace")
+    return HitRequest(request.method or "GET", token, query, headers, request.META.get("REMOTE_ADDR", ""))
+
+
+@csp_exempt()  # neither a picture nor JSON is a page: policies for pages would only make the answer longer
+@xframe_options_exempt
+def _send(request: HttpRequest, answer: Answer) -> HttpResponse:
+    # The body of a HEAD is left out here: servers warn of bytes that they have to drop.
+    response = HttpResponse(b"" if request.method == "HEAD" else answer.body, status=answer.status)
+    for name, value in answer.headers:
+        response[name] = value
+    response["Content-Length"] = str(len(answer.body))
+    return response
+
+
+def _refuse(reason: str, status: int) -> HttpResponse:
+    return _page("tracking/refused.html", status, reason=reason)
+
+
+@csp_update({"form-action": ["https:", "http:"]})  # Chromium holds it against the redirect after the form too
+def _ask(target: str) -> HttpResponse:
+    return _page("tracking/confirm.html", 200, target=target)
+
+
+def _page(template: str, status: int, **context: Any) -> HttpResponse:
+    # Rendered without the request: context processors would look for a session.
+    response = HttpResponse(render_to_string(template, context), status=status)
+    response[NO_STORE[0]] = NO_STORE[1]
+    return response
