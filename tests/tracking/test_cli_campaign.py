@@ -147,6 +147,17 @@ def test_export_without_a_file_is_printed(cli: Cli, campaign: Campaign, message:
     assert ran.out.encode() == b"".join(export.csv_chunks(campaign.pk))
 
 
+def test_an_export_shown_on_a_terminal_cannot_command_it(
+    cli: Cli, campaign: Campaign, message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_id.mark("cli", EventKind.BOUNCED, message.pk, reason="\x1b[2J gone")
+    assert "\x1b" in cli(f"email-tracking-cli campaign export {campaign.pk}").out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = cli(f"email-tracking-cli campaign export {campaign.pk}").out
+    assert "\\x1b[2J gone" in shown
+    assert "\x1b" not in shown
+
+
 def test_a_broken_export_leaves_the_old_file(
     cli: Cli, campaign: Campaign, message: Message, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

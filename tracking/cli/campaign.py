@@ -166,14 +166,24 @@ def export(
         raise typer.BadParameter("tells of the file that --output names", param_hint="--json")
     campaign = by_id.campaign(campaign_id)
     if to is None:
-        sys.stdout.flush()
-        _write_csv(campaign, sys.stdout.buffer)
+        _print_csv(campaign)
         return
     rows = _write_file(campaign, to)
     if as_json:
         output.print_json({"campaign_id": campaign.pk, "output": str(to), "messages": rows})
     else:
         output.say(f"Wrote {output.counted(rows, 'message')} of campaign {campaign.pk} to {output.clean(to)}")
+
+
+def _print_csv(campaign: Campaign) -> None:
+    """Byte for byte into a pipe; on a terminal without what it would obey, and without a bar between the lines."""
+    if not sys.stdout.isatty():
+        sys.stdout.flush()
+        _write_csv(campaign, sys.stdout.buffer)
+        return
+    for part in csv_export.csv_chunks(campaign.pk):
+        for line in part.decode().removesuffix("\r\n").split("\r\n"):
+            output.say(output.clean(line))
 
 
 def _write_file(campaign: Campaign, path: Path) -> int:
@@ -233,6 +243,7 @@ def delete(campaign_id: CampaignId, yes: Yes = False, as_json: Json = False) -> 
         raise typer.Abort
     lifecycle.delete_campaign(campaign, seconds=0)
     with output.progress("Deleting messages", total) as advance:
+        advance(min(total, lifecycle.DELETE_CHUNK))
         for count in lifecycle.purge_deleted():
             advance(count)
     if as_json:
