@@ -160,11 +160,16 @@ class RunningServer:
         plain.connect(("127.0.0.1", self.port))
         return plain
 
-    def _answers(self) -> bool:
+    def get_or_none(self, path: str) -> Reply | None:
+        """None when nobody answers."""
         try:
-            return self.get("/health", timeout=5).status == 200
-        except OSError:
-            return False
+            return self.get(path, timeout=5)
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def _answers(self) -> bool:
+        reply = self.get_or_none("/health")
+        return reply is not None and reply.status == 200
 
 
 def until(true: Callable[[], Any], seconds: float = 10) -> None:
