@@ -51,4 +51,4 @@ def _writable(folder: Path) -> bool:
         disk = os.statvfs(place)
     except OSError:
         return False
-    return os.access(place, os.W_OK | os.X_OK) and disk.f_bavail * disk.f_frsize >= ROOM and disk.f_favail != 0
+    return os.access(place, os.W_OK | os.X_OK) and disk.f_bavail * disk.f_frsize >= ROOM

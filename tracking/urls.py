@@ -1,10 +1,20 @@
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 
 from tracking import views
+
+
+class RestConverter(StringConverter):
+    """All that is left of the address, line breaks too: whatever a token looks like, a mail's reader gets an answer of ours."""
+
+    regex = r"[\s\S]+"
+
+
+register_converter(RestConverter, "rest")
 
 urlpatterns = [
     path("health", views.health, name="health"),
     path("health/ready", views.ready, name="health-ready"),
-    path("track/pixel/<path:token>", views.pixel, name="pixel"),
-    path("track/redirect/<path:token>", views.redirect, name="redirect"),
+    path("track/pixel/<rest:token>", views.pixel, name="pixel"),
+    path("track/redirect/<rest:token>", views.redirect, name="redirect"),
 ]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from csp.decorators import csp_exempt, csp_update
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.loader import render_to_string
-from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -58,10 +56,12 @@ def redirect(request: HttpRequest, token: str) -> HttpResponse:
         return _unsigned(request, hit, link, target)
     if request.method == "POST":
         return HttpResponseNotAllowed(["GET", "HEAD"])
-    # Another process may have made a newer key than this one knows.
-    if not is_signed(link, signing_keys()) and not is_signed(link, reload_keys()):
-        return _refuse("unknown", 404)
-    return _follow(request, hit, link, target)
+    try:
+        # Another process may have made a newer key than this one knows.
+        signed = is_signed(link, signing_keys()) or is_signed(link, reload_keys())
+    except AWAY:  # and no key in the keys file either
+        return _away()
+    return _follow(request, hit, link, target) if signed else _refuse("unknown", 404)
 
 
 def _unsigned(request: HttpRequest, hit: HitRequest, link: TrackedLink, target: str) -> HttpResponse:
@@ -76,9 +76,7 @@ def _unsigned(request: HttpRequest, hit: HitRequest, link: TrackedLink, target: 
     try:
         known = is_known(link.token)
     except AWAY:
-        response = _refuse("away", 503)
-        response["Retry-After"] = RETRY_AFTER
-        return response
+        return _away()
     if not known:
         _record(hit, link, target)  # ingestion counts it as one on an unknown token
         return _refuse("unknown", 404)
@@ -137,14 +135,14 @@ def _facts(request: HttpRequest, token: str) -> HitRequest:
     return HitRequest(request.method or "GET", token, query, headers, request.META.get("REMOTE_ADDR", ""))
 
 
-@csp_exempt()  # neither a picture nor JSON is a page: policies for pages would only make the answer longer
-@xframe_options_exempt
 def _send(request: HttpRequest, answer: Answer) -> HttpResponse:
     # The body of a HEAD is left out here: servers warn of bytes that they have to drop.
     response = HttpResponse(b"" if request.method == "HEAD" else answer.body, status=answer.status)
     for name, value in answer.headers:
         response[name] = value
     response["Content-Length"] = str(len(answer.body))
+    # Neither a picture nor JSON is a page: policies for pages would only make the answer longer.
+    response._csp_exempt = response.xframe_options_exempt = True  # type: ignore[attr-defined]
     return response
 
 
@@ -152,9 +150,17 @@ def _refuse(reason: str, status: int) -> HttpResponse:
     return _page("tracking/refused.html", status, reason=reason)
 
 
-@csp_update({"form-action": ["https:", "http:"]})  # Chromium holds it against the redirect after the form too
+def _away() -> HttpResponse:
+    response = _refuse("away", 503)
+    response["Retry-After"] = RETRY_AFTER
+    return response
+
+
 def _ask(target: str) -> HttpResponse:
-    return _page("tracking/confirm.html", 200, target=target)
+    response = _page("tracking/confirm.html", 200, target=target)
+    # Chromium holds `form-action` against the redirect after the form as well.
+    response._csp_update = {"form-action": ["https:", "http:"]}  # type: ignore[attr-defined]
+    return response
 
 
 def _page(template: str, status: int, **context: Any) -> HttpResponse:
