@@ -62,9 +62,9 @@ def campaign(request: HttpRequest, pk: int) -> HttpResponse:
 def message(request: HttpRequest, pk: int) -> HttpResponse:
     """One message: its fields and its events, the newest last."""
     found = get_object_or_404(queries.messages().select_related("campaign"), pk=pk)
-    events = Paginator(queries.events().filter(message=pk).order_by("occurred_at", "id"), EVENTS_PER_PAGE)
-    page = events.get_page(request.GET.get("page") or events.num_pages)
-    return answer(request, "message", {"message": found, "page": page})
+    events = queries.events().filter(message=pk).order_by("-occurred_at", "-id")
+    page = Paginator(events, EVENTS_PER_PAGE).get_page(request.GET.get("page"))
+    return answer(request, "message", {"message": found, "page": page, "events": list(page)[::-1]})
 
 
 @never_cache
