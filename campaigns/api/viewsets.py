@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from campaigns import export, lifecycle, queries
 from campaigns.api import marks
-from campaigns.api.base import ApiViewSet, CsvRenderer
+from campaigns.api.base import METHODS, ApiViewSet, CsvRenderer
 from campaigns.api.filters import CampaignFilter, CampaignMessageFilter, EventFilter, MessageEventFilter, MessageFilter, check_parameters
 from campaigns.api.pagination import EventPagination
 from campaigns.api.schema import METADATA, ApiSchema
@@ -244,7 +244,7 @@ class EventViewSet(ApiViewSet):
 
 class SummaryView(APIView):
     schema = ApiSchema()
-    metadata_class = None
+    http_method_names = METHODS
 
     @extend_schema(responses=SummarySerializer, operation_id="dashboard_summary")
     def get(self, request: Request) -> Response:

@@ -201,9 +201,17 @@ def test_a_body_is_utf_8_whatever_its_content_type_says(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("put", "campaigns"), ("post", "campaigns/1"), ("delete", "messages/1"), ("get", "messages/1/sent"), ("patch", "messages/bulk")],
+    [
+        ("put", "campaigns"),
+        ("post", "campaigns/1"),
+        ("delete", "messages/1"),
+        ("get", "messages/1/sent"),
+        ("patch", "messages/bulk"),
+        ("options", "events"),
+    ],
 )
 def test_another_method_is_405_and_says_which_there_are(api: Api, method: str, path: str) -> None:
     response = getattr(api.client, method)(f"/api/{path}")
     assert (response.status_code, response["Content-Type"]) == (405, "application/problem+json")
     assert response["Allow"]
+    assert method.upper() not in response["Allow"]
