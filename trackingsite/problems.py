@@ -26,7 +26,7 @@ FORESEEN: tuple[tuple[tuple[type[Exception], ...], int, str], ...] = (
     ((OperationalError, InterfaceError), 503, "The database does not answer. Try again in a moment."),
     ((DataError, OverflowError), 400, "A value is larger than any that could be stored, or has characters that cannot be."),
     ((RequestDataTooBig,), 413, f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024**2} MB."),
-    ((DisallowedHost,), 400, "The Host of the request is not one of TRACKING_ALLOWED_HOSTS."),
+    ((DisallowedHost,), 400, "The Host of the request is none of those allowed (TRACKING_ALLOWED_HOSTS)."),
 )
 
 

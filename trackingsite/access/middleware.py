@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -26,7 +27,10 @@ class AccessMiddleware:
         access = request.access = Access(request)  # type: ignore[attr-defined]
         part = request.path_info[1:].partition("/")[0]
         if part not in ANY_HOST:
-            request.get_host()  # raises DisallowedHost
+            try:
+                request.get_host()
+            except DisallowedHost as error:  # answered here: Django would log a traceback for each
+                return problems.bad_request(request, error)
         if part in PUBLIC or request.path_info == "/" or access.may(needed_scope(request)):
             return self.get_response(request)
         return refuse(request, access)
