@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, connection
 
 from campaigns.models import Campaign, Message
 
-AWAY = (OperationalError, InterfaceError)
+#: Away, locked, damaged or without our tables: all the same to who asks.
+AWAY = (DatabaseError, InterfaceError)
 #: How long a locked SQLite database is waited for, in seconds. (PostgreSQL has its connect_timeout.)
 PATIENCE = 1.0
 

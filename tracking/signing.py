@@ -2,7 +2,7 @@
 
 The signature is blake2b (RFC 7693) with our key, 16 bytes, its `person` field naming the purpose, over the token, the URL and
 the position of the link in its mail, each as a netstring (`5:hello`), so that no byte can move from one field into the next.
-Written in lower-case base32, because a mail client may change the case of an address. Verifying takes 2 µs.
+Written in lower-case base32, because a mail client may change the case of an address. Verifying takes 5 µs.
 """
 
 from __future__ import annotations

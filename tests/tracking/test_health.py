@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import OperationalError, connection
+from django.db import OperationalError, ProgrammingError, connection
 from django.test import Client
 
 FAR = {"REMOTE_ADDR": "203.0.113.5"}
@@ -59,6 +59,16 @@ def test_a_database_that_is_away_hides_the_details_it_would_take_a_key_to_see(mo
     monkeypatch.setattr(connection, "ensure_connection", away)
     answer = Client().get("/health/ready")
     assert (answer.status_code, answer.json()) == (503, {"status": "unready"})
+
+
+@pytest.mark.django_db
+def test_a_database_without_our_tables_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    def foreign() -> None:
+        raise ProgrammingError("no such relation")
+
+    monkeypatch.setattr("tracking.brief_queries.Campaign.objects.exists", foreign)
+    report = Client().get("/health/ready").json()
+    assert (report["status"], report["database"]) == ("unready", "ProgrammingError")
 
 
 @pytest.mark.django_db

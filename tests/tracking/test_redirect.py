@@ -103,8 +103,8 @@ def test_the_pixel_is_43_bytes_of_transparent_gif() -> None:
 
 @pytest.mark.parametrize(
     ("path", "token"),
-    [("tok", "tok"), ("tok.gif", "tok"), ("tok.GIF", "tok"), ("a.b~c_d-e", "a.b~c_d-e"), ("x" * 128, "x" * 128), ("x" * 128 + ".gif", "x" * 128)],
-)  # fmt: skip
+    [("tok", "tok"), ("tok.gif", "tok"), ("tok.GIF", "tok"), ("a.b~c_d-e", "a.b~c_d-e"), ("x" * 128 + ".gif", "x" * 128)],
+)
 def test_a_token_is_written_without_its_suffix(path: str, token: str) -> None:
     assert said(pixel_line(request(token=path), 1, None)).token == token
 

@@ -1,4 +1,4 @@
-"""The pixel: always the same picture. Line and answer together take 4 µs."""
+"""The pixel: always the same picture. Its line takes 4 µs."""
 
 from __future__ import annotations
 

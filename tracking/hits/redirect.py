@@ -1,6 +1,6 @@
 """The redirect: what a tracked link says, whether it is signed, the click to be written down and the answer.
 
-A signed link needs nothing but the keys. 9 µs for reading, checking, line and answer.
+A signed link needs nothing but the keys. Reading, checking, line and answer together take 16 µs.
 """
 
 from __future__ import annotations
