@@ -31,12 +31,13 @@ class WebhookView(APIView):
             body = request.body
         except UnreadablePostError:
             raise Refused("The body ended too early.") from None
-        received = receive(self.provider, body, request.headers, lambda: request.access.local)
+        access = request.access  # type: ignore[attr-defined]  # set by the middleware
+        received = receive(self.provider, body, request.headers, lambda: access.local)
         return Response(dataclasses.asdict(received))
 
-    def get_authenticate_header(self, request: Request) -> str:  # noqa: ARG002
+    def get_authenticate_header(self, request: Request) -> str:
         return 'Basic realm="webhook"'
 
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:  # noqa: ARG002
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
         """JSON, whatever Accept says: an odd header is no reason to lose events."""
         return super().perform_content_negotiation(request, force=True)  # type: ignore[no-any-return]
