@@ -56,8 +56,8 @@ def update_campaign(campaign: Campaign, changes: Mapping[str, Any]) -> Campaign:
             fields.append(field)
         else:
             raise Refused(f"{field} cannot be changed; name, template_id, tags, metadata and archived can", field=field)
-    if fields:
-        campaign.save(update_fields=fields)
+    if fields and not Campaign.objects.living().filter(pk=campaign.pk).update(**{field: getattr(campaign, field) for field in fields}):
+        raise Refused(f"there is no campaign {campaign.pk}", status=404)
     return campaign
 
 

@@ -45,12 +45,12 @@ def create_tracking_app() -> TrackingApplication:
         raise SystemExit(f"Cannot start: {error}") from None
 
     from django.conf import settings as django_settings
-    from django.core.wsgi import get_wsgi_application
+    from django.utils.module_loading import import_string
 
     from tracking.serving.asgi import TrackingApplication
 
     import_module(django_settings.ROOT_URLCONF)  # now, and not in the first request
-    return TrackingApplication(get_wsgi_application())
+    return TrackingApplication(import_string(django_settings.WSGI_APPLICATION))
 
 
 def listen(conf: Conf) -> socket.socket:

@@ -8,6 +8,7 @@ from typing import Any
 
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import SimpleLazyObject
 
 from tracking import keyfile
 from tracking.conf import Conf, WrongSetting
@@ -30,7 +31,8 @@ def _secret_key() -> str:
         return secrets.token_urlsafe(48)
 
 
-SECRET_KEY = _secret_key()
+#: Lazy, so that what needs no secret (`--help`, a type checker) makes no file for it.
+SECRET_KEY = SimpleLazyObject(_secret_key)
 #: Never Django's own DEBUG: the default host is 0.0.0.0, and its error pages show settings and code.
 DEBUG = False
 ALLOWED_HOSTS = CONF.allowed_hosts
@@ -180,6 +182,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "What happened to every message: delivered, opened, clicked, bounced, complained, unsubscribed.",
     "VERSION": "0.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

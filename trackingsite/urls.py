@@ -15,5 +15,6 @@ urlpatterns = [
     path("api/", include("trackingsite.api")),
     path("webhooks/", include("webhooks.urls")),
     path("dashboard", include("campaigns.dashboard.urls")),
+    path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
 ]

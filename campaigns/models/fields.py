@@ -81,8 +81,8 @@ class MillisecondsField(models.BigIntegerField):
         return list(self._validators)  # type: ignore[attr-defined]
 
     def value_to_string(self, obj: models.Model) -> str:
-        value: dt.datetime | None = self.value_from_object(obj)
-        return "" if value is None else value.isoformat()
+        value: Any = self.value_from_object(obj)
+        return "" if value is None else str(value.isoformat())
 
     def formfield(self, **kwargs: Any) -> forms.Field | None:
         return super(models.BigIntegerField, self).formfield(**{"form_class": forms.DateTimeField, **kwargs})

@@ -92,6 +92,13 @@ def test_a_rename_writes_no_old_counters_back(campaign: Campaign, message: Messa
     assert (fresh.name, fresh.counters.opened, fresh.archived_at is not None) == ("New name", 1, True)
 
 
+def test_a_change_of_a_campaign_that_was_deleted_meanwhile_is_a_404(campaign: Campaign) -> None:
+    lifecycle.delete_campaign(Campaign.objects.get(pk=campaign.pk), seconds=30)
+    with pytest.raises(Refused, match="no campaign") as caught:
+        lifecycle.update_campaign(campaign, {"name": "late"})
+    assert caught.value.status == 404
+
+
 def test_a_change_of_what_cannot_be_changed_is_refused(campaign: Campaign) -> None:
     with pytest.raises(Refused, match="created_at cannot be changed"):
         lifecycle.update_campaign(campaign, {"created_at": "2024-01-01"})

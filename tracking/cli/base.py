@@ -77,7 +77,7 @@ class Leaf(DTCommand):
 
 
 class Undrained(Leaf):
-    """A command that has to do with the spool itself."""
+    """A command that shows nothing a hit could change, or has to do with the spool itself."""
 
     drains = False
 

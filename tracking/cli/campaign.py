@@ -17,7 +17,7 @@ from campaigns.models import Campaign, Message
 from campaigns.status import Status
 from tracking import by_id
 from tracking.cli import output
-from tracking.cli.base import CampaignId, Json, Limit, Offset, Yes, new_group
+from tracking.cli.base import CampaignId, Json, Limit, Offset, Undrained, Yes, new_group
 
 group = new_group("campaign", "Campaigns: what messages are grouped and measured by.")
 
@@ -43,7 +43,7 @@ def as_records(campaigns: list[Campaign]) -> list[dict[str, Any]]:
     return found
 
 
-@group.command("create")
+@group.command("create", cls=Undrained)
 def create(
     name: Annotated[str, typer.Option(help="What it is called.")],
     template_id: Annotated[int | None, typer.Option(help="A number of your own.")] = None,

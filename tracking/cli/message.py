@@ -15,7 +15,7 @@ from campaigns.rules import Refused
 from campaigns.times import occurred_at
 from tracking import by_id
 from tracking.cli import output
-from tracking.cli.base import Json, MessageId, new_group
+from tracking.cli.base import Json, MessageId, Undrained, new_group
 from tracking.cli.campaign import Metadata, Tags, read_metadata
 from tracking.cli.event import event_table
 
@@ -37,7 +37,7 @@ def read_time(text: str) -> str:
 At = Annotated[str | None, typer.Option("--at", parser=read_time, metavar="TIME", help="When it was (ISO 8601, UTC); now unless given.")]
 
 
-@group.command("create")
+@group.command("create", cls=Undrained)
 def create(
     email: Annotated[str, typer.Option(help="The recipient's address.")],
     campaign_id: Annotated[int | None, typer.Option(help="Its campaign; the one named `default` unless given.")] = None,

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from tracking.serving import ingester
 from tracking.serving.body import Bodies, Disconnected, Refused, discard
 from tracking.serving.environ import wsgi_environ
+from tracking.spool.writer import close_writers
 
 logger = logging.getLogger("tracking.serving")
 
@@ -72,6 +73,7 @@ class TrackingApplication:
         ingester.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        close_writers()  # uvicorn ends by the signal it got, so nothing of atexit runs
         await asyncio.get_running_loop().run_in_executor(None, ingester.stop)
         for pool in (self._threads, self._streams):
             if pool is not None:
