@@ -209,6 +209,7 @@ def test_an_empty_installation_shows_how_to_begin(db: None, page: Callable[..., 
     assert "email-tracking-cli campaign create" in html
     assert "from tracking import Database" in html
     assert "http://testserver/track/pixel/my-first-mail" in html
+    assert "http://testserver/track/redirect/my-first-mail?url=https%3A%2F%2Fexample.com%2F&amp;sig=" in html
     assert "Authorization" not in html
     assert '<dl class="cards">' not in html
 
@@ -220,7 +221,8 @@ def test_commands_for_another_machine_carry_a_key(db: None, admin_client: Client
 
 
 def test_links_to_paste_begin_with_the_public_address(db: None, admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(settings.CONF.__dict__, "base_url", "https://tracking.example.com")
+    for name in ("base_url", "default_base_url"):
+        monkeypatch.setitem(settings.CONF.__dict__, name, "https://tracking.example.com")
     html = admin_client.get("/dashboard").content.decode()
     assert "https://tracking.example.com/track/pixel/my-first-mail" in html
     assert "curl -X POST http://testserver/api/campaigns" in html
