@@ -7,6 +7,7 @@ import pytest
 from trackingsite.wsgi import application
 
 
+@pytest.mark.django_db(transaction=True)  # the end of a request looks after the connections of its thread
 @pytest.mark.parametrize(
     "content_type", ["text/plain; charset=base64", "text/plain; charset=idna", "x" * 20_000, "; charset=", "text/plain; charset*=x''%"]
 )
