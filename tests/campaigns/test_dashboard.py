@@ -33,7 +33,7 @@ def page(client: Client) -> Callable[..., str]:
     def get(path: str, **headers: str) -> str:
         response = client.get(path, headers=headers)
         assert response.status_code == 200, response.content
-        return response.content.decode()
+        return re.sub(r"\s+", " ", response.content.decode())
 
     return get
 
