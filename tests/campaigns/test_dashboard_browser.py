@@ -124,6 +124,14 @@ def test_sorting_stays_on_the_page_and_the_way_back_works(browser: Browser, live
     page.wait_for_selector("h1:has-text('Summer sale')")
 
 
+def test_another_page_is_shown_from_its_top(browser: Browser, live_server: Any, filled: Campaign) -> None:
+    page = open_page(browser, f"{live_server.url}/dashboard")
+    page.click("#page-next")
+    page.wait_for_selector("[aria-current=page]#page-2")
+    assert "page=2" in page.url
+    assert page.locator("#campaigns thead").evaluate("head => head.getBoundingClientRect().top >= 0")
+
+
 def test_a_hidden_tab_asks_for_nothing_and_once_when_it_is_seen_again(browser: Browser, live_server: Any, filled: Campaign) -> None:
     page = open_page(browser, f"{live_server.url}/dashboard")
     asked: list[str] = []
