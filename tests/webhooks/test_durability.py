@@ -29,6 +29,7 @@ def report(server: RunningServer, batch: int) -> dict[str, int] | None:
 
 
 def kill_workers(server: RunningServer) -> None:
+    until(server.workers)  # there may be none for a moment, after the kill before
     for pid in server.workers():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
