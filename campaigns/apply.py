@@ -169,7 +169,7 @@ class _Batch:
                 _count_link(links, message.campaign_id, event, human) if event.kind is EventKind.CLICKED and event.url else None
             )
         common.add_hours(cursor, hours)
-        link_ids = common.count_links(cursor, links)
+        link_ids = common.count_links(cursor, links) if links else {}
         agents = self.user_agents(cursor, fresh)
         judgements = common.intern_judgements(cursor, {_judgement(event) for event, _ in fresh if event.verdict is not None})
         self.sql.insert_events(

@@ -9,6 +9,7 @@ import time
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, transaction
 
+from campaigns.events import now_ms
 from campaigns.models.fields import from_ms, to_ms
 from tracking import keyfile
 from tracking.keyfile import StoredKey
@@ -68,7 +69,7 @@ def rotate() -> None:
     """Make a new key. From now on it signs; links that older keys signed go on working."""
     global _keys
     with keyfile.updating(settings.CONF.keys_file) as keys:
-        stored = _make()
+        stored = _make(after=max((key.created_at for key in keys.link_keys), default=0))
         LinkKey.objects.create(key=stored.key, created_at=from_ms(stored.created_at))
         keys.link_keys.append(stored)
     _keys = ()
@@ -81,8 +82,9 @@ def forget_keys() -> None:
     _keys, _reloaded_at = (), float("-inf")
 
 
-def _make() -> StoredKey:
-    return StoredKey(secrets.token_hex(32), time.time_ns() // 1_000_000)
+def _make(after: int = 0) -> StoredKey:
+    """A new key, newer than `after` whatever the clock says."""
+    return StoredKey(secrets.token_hex(32), max(now_ms(), after + 1))
 
 
 def _newest_first(stored: list[StoredKey]) -> tuple[bytes, ...]:

@@ -6,6 +6,8 @@ Every statement that locks rows takes them in the order of their keys, so that t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from campaigns.status import COUNTED, STATE_COLUMNS
@@ -66,16 +68,20 @@ def intern_judgements(cursor: Any, keys: Iterable[tuple[str, str, float, str]]) 
 
 def count_links(cursor: Any, links: Mapping[tuple[int, bytes], tuple[str, str, int, int]]) -> dict[tuple[int, bytes], int]:
     """Add clicks to links, made where they are missing. (campaign, digest) → (url, position, clicks, of people) in; ids out."""
-    ids = {}
-    for campaign_id, digest in sorted(links):
-        url, position, clicks, human = links[campaign_id, digest]
-        cursor.execute(
-            "INSERT INTO links (campaign_id, digest, url, position, click_count, human_click_count) VALUES (%s, %s, %s, %s, %s, %s)"
-            " ON CONFLICT (campaign_id, digest) DO UPDATE SET click_count = links.click_count + excluded.click_count,"
-            " human_click_count = links.human_click_count + excluded.human_click_count RETURNING id",
-            (campaign_id, digest, url, position, clicks, human),
-        )
-        ids[campaign_id, digest] = cursor.fetchone()[0]
+    keys = sorted(links)
+    cursor.executemany(
+        "INSERT INTO links (campaign_id, digest, url, position, click_count, human_click_count) VALUES (%s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (campaign_id, digest) DO UPDATE SET click_count = links.click_count + excluded.click_count,"
+        " human_click_count = links.human_click_count + excluded.human_click_count",
+        [(*key, *links[key]) for key in keys],
+    )
+    ids: dict[tuple[int, bytes], int] = {}
+    for campaign_id, group in groupby(keys, key=itemgetter(0)):
+        for some in chunks([digest for _, digest in group]):
+            cursor.execute(
+                f"SELECT digest, id FROM links WHERE campaign_id = %s AND digest IN ({', '.join(['%s'] * len(some))})", [campaign_id, *some]
+            )
+            ids.update(((campaign_id, bytes(digest)), pk) for digest, pk in cursor.fetchall())
     return ids
 
 

@@ -60,8 +60,8 @@ def test_cards_sum_all_campaigns(db: None, page: Callable[..., str]) -> None:
     with_counters("one", total=2000, sent=1900, opened=950, clicked=190, bounced=90)
     with_counters("two", total=0)
     assert cards(page("/dashboard")) == {
-        "Campaigns": "2",
-        "Emails sent": "1,900",
+        "Total campaigns": "2",
+        "Total emails sent": "1,900",
         "Open rate": "50.0%",
         "Click rate": "10.0%",
         "Bounce rate": "4.5%",
@@ -114,7 +114,7 @@ def test_search_and_archive_are_in_the_address(db: None, page: Callable[..., str
     assert names(page("/dashboard?q=sale")) == ["Summer SALE"]
     assert names(page("/dashboard?q=sale&archived=1")) == ["Summer SALE", "Spring sale"]
     assert names(page("/dashboard?q=%25")) == []
-    assert cards(page("/dashboard?q=sale"))["Campaigns"] == "3"
+    assert cards(page("/dashboard?q=sale"))["Total campaigns"] == "3"
 
 
 def test_pages_do_not_overlap(db: None, page: Callable[..., str]) -> None:
@@ -138,7 +138,7 @@ def test_a_campaign_being_deleted_is_seen_nowhere(campaign: Campaign, message: M
     Campaign.objects.filter(pk=campaign.pk).update(deleted_at=START)
     html = client.get("/dashboard?archived=1").content.decode()
     assert campaign.name not in html
-    assert cards(html)["Campaigns"] == "1"
+    assert cards(html)["Total campaigns"] == "1"
     assert client.get(f"/dashboard/campaigns/{campaign.pk}").status_code == 404
     assert client.get(f"/dashboard/messages/{message.pk}").status_code == 404
 
