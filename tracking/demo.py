@@ -48,12 +48,15 @@ def _make(
     from campaigns import lifecycle
     from campaigns.apply import apply
     from campaigns.events import BounceType, EventKind, TrackingEvent, now_ms
+    from campaigns.models import Campaign, Message
 
     campaign = lifecycle.create_campaign(name, template, tags=["demo"])
     messages = lifecycle.create_messages(
         {"campaign_id": campaign.pk, "recipient_email": f"person{n}@example.com", "template_id": template} for n in range(size)
     )
     begin, now = now_ms() - days * DAY, now_ms()
+    Campaign.objects.filter(pk=campaign.pk).update(created_at=begin)
+    Message.objects.filter(campaign=campaign).update(created_at=begin)
     events: list[TrackingEvent] = []
     for message in messages[: int(size * 0.97)]:
         at = begin + chance.randrange(DAY // 12)

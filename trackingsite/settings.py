@@ -135,7 +135,7 @@ STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic before a first run
 WHITENOISE_AUTOREFRESH = CONF.debug
-WHITENOISE_MAX_AGE = 86_400
+WHITENOISE_MAX_AGE = 3_600  # names carry no hash: after an upgrade a browser has the new ones within the hour
 
 LOGIN_URL = "/admin/login/"
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -11,6 +11,7 @@ handler500 = "trackingsite.problems.server_error"
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/dashboard")),
+    path("favicon.ico", RedirectView.as_view(url="/static/img/favicon.svg")),
     path("", include("tracking.urls")),  # /health, /health/ready, /track/…
     path("api/", include("trackingsite.api")),
     path("webhooks/", include("webhooks.urls")),

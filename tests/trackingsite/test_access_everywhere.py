@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, resolve
 
 pytestmark = pytest.mark.django_db
 
-PUBLIC = re.compile(r"/|/health|/health/ready|/track/.+|/webhooks/.+|/admin|/admin/.*")
+PUBLIC = re.compile(r"/|/health|/health/ready|/track/.+|/favicon.ico|/webhooks/.+|/admin|/admin/.*")
 SAMPLES = {"int": "1", "uuid": "6f7cf9a1-9a3e-4a0c-8f56-0c1e1f4a1b2c"}
 METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 

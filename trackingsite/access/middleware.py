@@ -12,7 +12,7 @@ from trackingsite import problems
 from trackingsite.access.decision import Access, needed_scope
 
 #: First parts of public addresses. Webhooks verify their senders themselves, the admin is Django's own.
-PUBLIC = frozenset({"track", "health", "static", "webhooks", "admin"})
+PUBLIC = frozenset({"track", "health", "static", "favicon.ico", "webhooks", "admin"})
 #: Of these, what is answered under any name: a link in a mail works whatever TRACKING_ALLOWED_HOSTS says today.
 ANY_HOST = frozenset({"track", "health", "static"})
 
