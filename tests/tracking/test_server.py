@@ -19,7 +19,7 @@ from tracking.conf import PROJECT_ROOT
 
 pytestmark = pytest.mark.server
 
-#: The mission's own line, on a port of the test's.
+#: The documentation's own line, on a port of the test's.
 GUNICORN = [sys.executable, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:{port}", "tracking.server:create_tracking_app()"]
 UVICORN = [sys.executable, "-m", "uvicorn", "--factory", "--port", "{port}", "tracking.server:create_tracking_app"]
 STARTS = {"module": MODULE, "gunicorn": GUNICORN}
