@@ -64,11 +64,13 @@ def test_postgresql_keeps_spool_and_keys_in_a_folder_of_data(here: Path) -> None
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("TRACKING_PORT", "http"), ("TRACKING_PORT", "0"), ("TRACKING_PORT", "65536"), ("TRACKING_DEBUG", "maybe"), ("TRACKING_HOST", "a b"),
+        ("TRACKING_PORT", "http"), ("TRACKING_PORT", "0"), ("TRACKING_PORT", "65536"), ("TRACKING_DEBUG", "maybe"),
+        ("TRACKING_HOST", "a b"),
         ("TRACKING_HOST", ""), ("TRACKING_DB_PATH", ""), ("TRACKING_DB_PATH", "/"), ("TRACKING_DATABASE_URL", "mysql://x/y"),
         ("TRACKING_DATABASE_URL", "postgresql://host:5432"), ("TRACKING_DATABASE_URL", "sqlite:///x.db"), ("TRACKING_WORKERS", "none"),
         ("TRACKING_BASE_URL", "tracking.example.com"), ("TRACKING_BASE_URL", "https://[bad"), ("TRACKING_BASE_URL", "https://a:port"),
-        ("TRACKING_SPOOL_KEEP", "25h"), ("TRACKING_SPOOL_KEEP", "1GB,25h"), ("TRACKING_SPOOL_FSYNC", "never"), ("TRACKING_SECRET_KEY", "short"),
+        ("TRACKING_SPOOL_KEEP", "25h"), ("TRACKING_SPOOL_KEEP", "1GB,25h"), ("TRACKING_SPOOL_FSYNC", "never"),
+        ("TRACKING_SECRET_KEY", "short"),
         ("TRACKING_TRUSTED_PROXIES", "nginx"), ("TRACKING_UNSIGNED_LINKS", "maybe"), ("TRACKING_REDIRECT_HOSTS", "https://example.com/"),
         ("TRACKING_STORE_IP", "half"), ("TRACKING_LOG_FORMAT", "xml"), ("TRACKING_LOCAL_ACCESS", "sometimes"),
     ],
