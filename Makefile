@@ -33,8 +33,8 @@ check: $(INSTALLED_DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/djlint --check --quiet templates
-	$(BIN)/python manage.py makemigrations --check --dry-run
-	$(BIN)/python manage.py check
+	TRACKING_DB_PATH=$(VENV)/check.db $(BIN)/python manage.py makemigrations --check --dry-run
+	TRACKING_DB_PATH=$(VENV)/check.db $(BIN)/python manage.py check
 
 $(VENV):
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -1,4 +1,4 @@
-"""Headless Chromium for tests: Debian's, through Playwright."""
+"""Headless Chromium for tests (Debian's, through Playwright), and what to do about whatever is missing."""
 
 from __future__ import annotations
 

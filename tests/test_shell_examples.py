@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_cp_of_the_quiet_database_is_whole_and_its_links_verify_elsewhere(serv
     until(lambda: not (tmp_path / "tracking.db-wal").exists() or (tmp_path / "tracking.db-wal").stat().st_size == 0, 20)
     shell("DATE=$(date +%Y%m%d); cp tracking.db tracking.db.backup.$DATE; gzip tracking.db.backup.$DATE", tmp_path)
     link = subprocess.run(
-        ["python", "-c", "from tracking import Database; print(Database().link_url('token-here', 'https://example.com/offer'))"],
+        [sys.executable, "-c", "from tracking import Database; print(Database().link_url('token-here', 'https://example.com/offer'))"],
         env=server.environment(), capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent,
     ).stdout.strip()  # fmt: skip
     elsewhere = tmp_path / "elsewhere"

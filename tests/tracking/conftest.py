@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browsing import missing
 from tracking.cli import base
 from tracking.management.commands.tracking import Command
 
@@ -85,4 +87,8 @@ class Program:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
+    try:
+        metadata.distribution("email-tracking-service")
+    except metadata.PackageNotFoundError:
+        missing("the installed package (pip install -e .)")
     return Program(tmp_path)

@@ -185,10 +185,12 @@ def postgresql(folder: Path, url: str) -> dict[str, str]:
 
 
 def test_postgresql_away_is_said_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg", reason="needs pip install -e '.[postgres]'")
     assert "does not answer" in refused(run(tmp_path, **postgresql(tmp_path, "postgresql://nobody@127.0.0.1:1/none")))
 
 
 def test_a_server_that_has_its_keys_starts_without_its_database(current: Path) -> None:
+    pytest.importorskip("psycopg", reason="needs pip install -e '.[postgres]'")
     (current / "tracking.db-keys").rename(current / "keys")
     away = postgresql(current, "postgresql://nobody@127.0.0.1:1/none")
     finished = run(current, "--to-serve", **away)
