@@ -27,8 +27,8 @@ RULESET = ""
 _NO_COUNTS = (0,) * len(COUNTED)
 _UserAgentKey = tuple[str | None, str | None, tuple[tuple[str, str], ...]]
 
-#: Ids of interned agents that this process has seen committed. They are never deleted.
-_user_agent_ids: dict[_UserAgentKey, int] = {}
+#: Ids of interned agents that this process has seen committed, by digest (an agent with its headers may be 6 KB). Never deleted.
+_user_agent_ids: dict[bytes, int] = {}
 _MAX_REMEMBERED = 50_000
 
 
@@ -194,24 +194,18 @@ class _Batch:
     def user_agents(self, cursor: Any, fresh: list[tuple[TrackingEvent, _Locked]]) -> list[int | None]:
         """The interned id of each event's agent, method and headers; None where an event has none of them."""
         keys = [_user_agent_key(event) for event, _ in fresh]
-        missing = {key for key in keys if key is not None and key not in _user_agent_ids}
-        ids = _user_agent_ids
-        if missing:
-            rows, digests = {}, {}
-            for key in missing:
-                agent, method, headers = key
-                text = json.dumps(dict(headers), sort_keys=True)
-                digest = hashlib.blake2b(json.dumps([agent, method, text]).encode(), digest_size=16).digest()
-                rows[digest] = (agent, method, text)
-                digests[key] = digest
-            found = common.intern_user_agents(cursor, rows)
-            new = {key: found[digest] for key, digest in digests.items()}
-            transaction.on_commit(lambda: _remember(new))
-            ids = {key: _user_agent_ids[key] for key in keys if key in _user_agent_ids} | new  # type: ignore[index]
-        return [None if key is None else ids[key] for key in keys]
+        rows = {key: (key[0], key[1], json.dumps(dict(key[2]), sort_keys=True)) for key in set(keys) if key is not None}
+        digests = {key: hashlib.blake2b(json.dumps(row).encode(), digest_size=16).digest() for key, row in rows.items()}
+        # one look at what is remembered: another thread may forget it meanwhile
+        ids = {digest: pk for digest in digests.values() if (pk := _user_agent_ids.get(digest)) is not None}
+        if missing := {digests[key]: row for key, row in rows.items() if digests[key] not in ids}:
+            found = common.intern_user_agents(cursor, missing)
+            transaction.on_commit(lambda: _remember(found))
+            ids |= found
+        return [None if key is None else ids[digests[key]] for key in keys]
 
 
-def _remember(ids: dict[_UserAgentKey, int]) -> None:
+def _remember(ids: dict[bytes, int]) -> None:
     if len(_user_agent_ids) + len(ids) > _MAX_REMEMBERED:
         _user_agent_ids.clear()
     _user_agent_ids.update(ids)

@@ -93,5 +93,14 @@ def clean_text(text: str | None, limit: int) -> str | None:
 
 def manual_mark(kind: EventKind, source: str, message_id: int, occurred_at: int | None = None, **details: object) -> TrackingEvent:
     """An event that somebody reports by hand, through API, CLI or Python: a person said so, hence verdict human, rule manual."""
-    verdict = {"verdict": Verdict.HUMAN, "rule": "manual", "confidence": 1.0} if kind in (EventKind.OPENED, EventKind.CLICKED) else {}
-    return TrackingEvent(kind, now_ms() if occurred_at is None else occurred_at, source, message_id=message_id, **verdict, **details)  # type: ignore[arg-type]
+    at = now_ms() if occurred_at is None else occurred_at
+    return TrackingEvent(
+        kind,
+        at,
+        source,
+        message_id=message_id,
+        verdict=Verdict.HUMAN,
+        rule="manual",
+        confidence=1.0,
+        **details,  # type: ignore[arg-type]
+    )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from campaigns import rules
 from campaigns.models import BounceReasonCount, Campaign, CampaignCounters, Event, HourlyCount, Link, Message
 from campaigns.models.fields import utc_now
 from campaigns.rules import Refused
+from campaigns.sql.common import chunks, give_way
 from campaigns.tokens import make_token
 
 #: Rows of messages that one transaction of a delete takes: some 20 ms on SQLite.
@@ -136,9 +137,7 @@ def _create(items: list[dict[str, Any]]) -> list[Message]:
         default_id = default_campaign().pk
         items = [{**item, "campaign_id": default_id} if item["campaign_id"] is None else item for item in items]
     wanted = {item["campaign_id"] for item in items}
-    known = set(Campaign.objects.living().filter(pk__in=[pk for pk in wanted if abs(pk) < 2**63]).values_list("pk", flat=True))
-    if missing := wanted - known:
-        raise Refused(f"there is no campaign {min(missing)}", field="campaign_id", status=404 if len(items) == 1 else 400)
+    _check_campaigns(wanted, len(items))
     now = utc_now()
     messages = [Message(created_at=now, **item) for item in items]
     totals: dict[int, int] = {}
@@ -150,19 +149,22 @@ def _create(items: list[dict[str, Any]]) -> list[Message]:
             for pk in sorted(totals):
                 CampaignCounters.objects.filter(pk=pk).update(total=F("total") + totals[pk])
     except IntegrityError:
-        taken = next((token for chunk in _chunks(tokens, 500) for token in _taken(chunk)), None)
+        taken = next((token for some in chunks(tokens) for token in _taken(some)), None)
         if taken is None:
+            _check_campaigns(wanted, len(items))  # one was deleted just now
             raise
         raise Refused(f"the tracking_token {taken!r} is taken", field="tracking_token", status=409) from None
     return messages
 
 
-def _taken(tokens: list[str]) -> list[str]:
+def _check_campaigns(wanted: set[int], items: int) -> None:
+    known = set(Campaign.objects.living().filter(pk__in=[pk for pk in wanted if abs(pk) < 2**63]).values_list("pk", flat=True))
+    if missing := wanted - known:
+        raise Refused(f"there is no campaign {min(missing)}", field="campaign_id", status=404 if items == 1 else 400)
+
+
+def _taken(tokens: Sequence[str]) -> list[str]:
     return list(Message.objects.filter(tracking_token__in=tokens).values_list("tracking_token", flat=True)[:1])
-
-
-def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def delete_campaign(campaign: Campaign, seconds: float = 0.5) -> None:
@@ -184,27 +186,31 @@ def purge_deleted() -> Iterator[int]:
     Between chunks whoever waits to write goes first.
     """
     for campaign_id in list(Campaign.objects.exclude(deleted_at=None).order_by("pk").values_list("pk", flat=True)):
-        while True:
+        removed = 1
+        while removed:
             give_way()
             with transaction.atomic():
-                ids = list(Message.objects.filter(campaign_id=campaign_id).order_by("pk").values_list("pk", flat=True)[:DELETE_CHUNK])
-                if ids:
-                    for start in range(0, len(ids), 500):
-                        some = ids[start : start + 500]
-                        Event.objects.filter(message_id__in=some)._raw_delete("default")
-                        Message.objects.filter(pk__in=some)._raw_delete("default")
-                    CampaignCounters.objects.filter(pk=campaign_id).update(total=F("total") - len(ids))
-                else:
-                    for model in (Link, HourlyCount, BounceReasonCount, CampaignCounters):
-                        model._default_manager.filter(campaign_id=campaign_id)._raw_delete("default")
-                    Campaign.objects.filter(pk=campaign_id)._raw_delete("default")
-            yield len(ids)
-            if not ids:
-                break
+                removed = _purge_chunk(campaign_id)
+            yield removed
 
 
-def give_way() -> None:
-    """Let others write first, where the database has no queue for writers (SQLite, see `trackingsite.sqlite`)."""
-    wait = getattr(connection, "give_way", None)
-    if wait is not None:
-        wait()
+def _purge_chunk(campaign_id: int) -> int:
+    """Remove some of a campaign's messages, at the end the campaign. Returns the number of messages.
+
+    The campaign is locked, so that two who purge take turns (not against its key, which a link that `apply()` adds refers to); then
+    the messages, in the order in which `apply()` locks them, so that none of its events comes after the delete.
+    """
+    if Campaign.objects.select_for_update(no_key=True).filter(pk=campaign_id).first() is None:
+        return 0
+    messages = Message.objects.select_for_update().filter(campaign_id=campaign_id).order_by("pk")
+    ids = list(messages.values_list("pk", flat=True)[:DELETE_CHUNK])
+    for some in chunks(ids):
+        Event.objects.filter(message_id__in=some)._raw_delete("default")
+        Message.objects.filter(pk__in=some)._raw_delete("default")
+    if ids:
+        CampaignCounters.objects.filter(pk=campaign_id).update(total=F("total") - len(ids))
+    else:
+        for model in (Link, HourlyCount, BounceReasonCount, CampaignCounters):
+            model._default_manager.filter(campaign_id=campaign_id)._raw_delete("default")
+        Campaign.objects.filter(pk=campaign_id)._raw_delete("default")
+    return len(ids)

@@ -131,6 +131,8 @@ class Conf:
     def data_dir(self) -> Path | None:
         """A folder for spool and keys where one is set, or needed because the database is elsewhere."""
         path = self._path("TRACKING_DATA_DIR")
+        if path is not None and path.exists() and not path.is_dir():
+            raise WrongSetting("TRACKING_DATA_DIR", f"{path} is no folder")
         if path is None and self.database_url is not None:
             path = PROJECT_ROOT / "tracking-data"
         return path
@@ -149,7 +151,7 @@ class Conf:
     def host(self) -> str:
         host = self.text("TRACKING_HOST")
         if not host or re.search(r"[\s/]", host):
-            raise WrongSetting("TRACKING_HOST", "must be an address or a host name, such as 0.0.0.0 or 127.0.0.1")
+            raise WrongSetting("TRACKING_HOST", f"must be an address or a host name, such as 0.0.0.0 or 127.0.0.1, not {host!r}")
         return host.strip("[]")
 
     @cached_property
@@ -228,7 +230,11 @@ class Conf:
 
     @cached_property
     def allowed_hosts(self) -> list[str]:
-        return self._list("TRACKING_ALLOWED_HOSTS") or ["*"]
+        hosts = self._list("TRACKING_ALLOWED_HOSTS") or ["*"]
+        for host in hosts:
+            if not re.fullmatch(r"\*|\.?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", host):
+                raise WrongSetting("TRACKING_ALLOWED_HOSTS", f"{host!r} is no host; write tracking.example.com, .example.com or *")
+        return hosts
 
     @cached_property
     def local_access(self) -> bool:
@@ -313,4 +319,5 @@ def _read_dotenv(path: Path) -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of lines it cannot read; what is ours is checked below
         File.read_env(str(path))
-    return File.ENVIRON
+    # A comment behind a value; django-environ's own way would also cut a password at its `#`.
+    return {name: re.sub(r"\s+#.*", "", value) for name, value in File.ENVIRON.items()}

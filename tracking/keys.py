@@ -7,11 +7,12 @@ import threading
 import time
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import transaction
 
 from campaigns.events import now_ms
 from campaigns.models.fields import from_ms, to_ms
 from tracking import keyfile
+from tracking.brief_queries import NO_ANSWER, brief
 from tracking.keyfile import StoredKey
 from tracking.models import LinkKey
 
@@ -40,8 +41,9 @@ def reload_keys() -> tuple[bytes, ...]:
             return _keys
         _reloaded_at = time.monotonic()
     try:
-        return sync()
-    except (DatabaseError, InterfaceError):
+        with brief():
+            return sync()
+    except NO_ANSWER:
         _keys = _newest_first(keyfile.read(settings.CONF.keys_file).link_keys) or _keys
         return _keys
 

@@ -162,6 +162,8 @@ def _prepare_sqlite(path: Path, migrate: bool) -> None:
         if applied:
             _migrate_older(connection, path)
         else:
+            # Its owner's alone: it holds the keys of links and sessions, and who was written to.
+            path.touch(0o600)
             _refuse_foreign(connection, path)
             _migrate()
 
@@ -169,8 +171,10 @@ def _prepare_sqlite(path: Path, migrate: bool) -> None:
 def _check_writable(path: Path) -> None:
     """SQLite's own words for these are hard to understand."""
     folder = path.parent
-    if not folder.is_dir():
-        raise NotReady(f"the folder {folder} of the database does not exist and cannot be made")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotReady(f"TRACKING_DB_PATH: the folder {folder} cannot be made: {error.strerror}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotReady(f"the folder {folder} cannot be written: give this user the right to, or set TRACKING_DB_PATH")
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
-from tracking.brief_queries import AWAY, database_trouble
+from tracking.brief_queries import NO_ANSWER, database_trouble
 from tracking.ingest.drain import pending
 from tracking.ingest.status import ingest_status
 
@@ -33,7 +33,7 @@ class Readiness:
         if self.database == "ok":
             try:
                 status = ingest_status()
-            except AWAY:
+            except NO_ANSWER:
                 pass
             else:
                 waiting, lag = status["pending"], status["lag_seconds"]

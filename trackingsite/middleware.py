@@ -8,6 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from tracking.hits.client_ip import is_trusted
+from trackingsite import problems
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -21,6 +22,20 @@ def tolerate_trailing_slash(get_response: Handler) -> Handler:
             request.path_info = path[:-1]
             request.path = request.path[:-1]
         return get_response(request)
+
+    return middleware
+
+
+def say_what_is_allowed(get_response: Handler) -> Handler:
+    """Give the bare 405 of Django's decorators a body, as every other error has."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if response.status_code == 405 and not response.content and request.method != "HEAD":
+            told = problems.answer(request, 405, f"{request.method} is not allowed here; {response['Allow']} are.")
+            told["Allow"] = response["Allow"]
+            return told
+        return response
 
     return middleware
 

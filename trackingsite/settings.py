@@ -63,6 +63,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "trackingsite.middleware.tolerate_trailing_slash",
     "trackingsite.middleware.believe_proxies",
+    "trackingsite.middleware.say_what_is_allowed",
     "django.contrib.sessions.middleware.SessionMiddleware",
     # not CommonMiddleware: it refuses a pixel for its Host, where AccessMiddleware asks for the host only of what is not public
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -142,7 +143,7 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_HTTPONLY = False
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CONF.base_url.startswith("https://")
-CSRF_TRUSTED_ORIGINS = [CONF.base_url] if CONF.base_url else []
+CSRF_TRUSTED_ORIGINS = ["/".join(CONF.base_url.split("/")[:3])] if CONF.base_url else []
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # only of a proxy that is trusted: believe_proxies drops it else
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
@@ -171,6 +172,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["trackingsite.access.drf.HasAccess"],
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
     "PAGE_SIZE": 100,
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "trackingsite.negotiation.JsonUnlessAsked",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "trackingsite.problems.exception_handler",
@@ -198,10 +200,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "console": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "console": {"()": "trackingsite.logs.ConsoleFormatter"},
         "json": {"()": "trackingsite.logs.JsonFormatter"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": CONF.log_format}},
+    "filters": {"said": {"()": "trackingsite.logs.NotSaidAlready"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": CONF.log_format, "filters": ["said"]}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         "tracking": {"level": "DEBUG" if CONF.debug else "INFO"},

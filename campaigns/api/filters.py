@@ -29,7 +29,7 @@ def check_parameters(request: Request, known: Collection[str], metadata: bool = 
         is_metadata = metadata and name.startswith(METADATA) and name != METADATA
         if name not in known and name != "format" and not is_metadata:
             allowed = ", ".join([*sorted(known), *(["metadata.<key>"] if metadata else [])])
-            raise ValidationError({name: [f"is no parameter here; there are: {allowed or 'none'}"]})
+            raise ValidationError({name: [f"there is no such parameter; there are: {allowed or 'none'}"]})
         if len(values) > 1:
             raise ValidationError({name: ["is given twice"]})
         if not values[0] and not is_metadata:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.paginator import Paginator
+from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.cache import patch_vary_headers
@@ -25,6 +25,18 @@ LINKS_SHOWN = 20
 EVENTS_PER_PAGE = 100
 
 
+class ForgivingPaginator(Paginator):
+    """Gives the nearest page for a number that is none, as `Paginator.get_page` does."""
+
+    def validate_number(self, number: Any) -> int:
+        try:
+            return super().validate_number(number)
+        except PageNotAnInteger:
+            return 1
+        except EmptyPage:
+            return self.num_pages
+
+
 @require_safe
 def dashboard(request: HttpRequest) -> HttpResponse:
     """The cards and the campaigns; on an empty installation how to begin."""
@@ -35,7 +47,8 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         return answer(request, "empty", start(request))
     search = CampaignSearch.of(request.GET)
     table = CampaignTable(search.campaigns())
-    RequestConfig(request, paginate={"per_page": CAMPAIGNS_PER_PAGE}).configure(table)
+    RequestConfig(request, paginate=False).configure(table)  # by itself it takes the size of a page from the address
+    table.paginate(ForgivingPaginator, per_page=CAMPAIGNS_PER_PAGE, page=request.GET.get("page", 1))
     return answer(request, "dashboard", {"totals": totals, "rates": metrics.rates(totals), "search": search, "table": table})
 
 

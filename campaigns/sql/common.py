@@ -10,6 +10,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from django.db import connection
+
 from campaigns.status import COUNTED, STATE_COLUMNS
 
 #: Of `events`, in the order in which `apply()` makes the rows.
@@ -26,6 +28,13 @@ _CHUNK = 500
 
 def chunks(rows: Sequence[Any], size: int = _CHUNK) -> Iterator[Sequence[Any]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def give_way() -> None:
+    """Let others write first, where the database has no queue for writers (SQLite, see `trackingsite.sqlite`)."""
+    wait = getattr(connection, "give_way", None)
+    if wait is not None:
+        wait()
 
 
 def new_external_events(cursor: Any, keys: Iterable[tuple[int, str]], received_at: int) -> set[tuple[int, str]]:

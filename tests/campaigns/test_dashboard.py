@@ -454,3 +454,12 @@ def test_signing_out_is_offered_to_who_is_signed_in(campaign: Campaign, admin_cl
 def test_relative_times_have_one_unit(seconds: int, text: str) -> None:
     now = dt.datetime(2024, 1, 15, 10, tzinfo=dt.UTC)
     assert ago(now - dt.timedelta(seconds=seconds), now) == text
+
+
+@pytest.mark.parametrize("query", ["per_page=-1", "per_page=999999", "per_page=x", "page=-1", "page=999", "page=x"])
+def test_no_number_in_the_address_breaks_or_swells_the_page(client: Client, campaign: Campaign, query: str) -> None:
+    for number in range(30):
+        lifecycle.create_campaign(f"campaign {number}")
+    answer = client.get(f"/dashboard?{query}")
+    assert answer.status_code == 200
+    assert answer.content.count(b'href="/dashboard/campaigns/') <= 25

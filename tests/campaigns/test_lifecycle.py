@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.test.utils import CaptureQueriesContext
 
 from campaigns import lifecycle, queries
@@ -143,3 +146,50 @@ def test_a_list_of_campaigns_costs_the_same_for_few_and_many(campaign: Campaign)
     for n in range(20):
         lifecycle.create_campaign(f"c{n}")
     assert cost() == few == 2
+
+
+def test_a_message_for_a_campaign_that_is_deleted_just_now_is_refused(campaign: Campaign, monkeypatch) -> None:
+    really = lifecycle._check_campaigns
+    monkeypatch.setattr(lifecycle, "_check_campaigns", lambda wanted, items: None)
+
+    def gone(*args: object, **kwargs: object) -> None:
+        monkeypatch.setattr(lifecycle, "_check_campaigns", really)
+        raise IntegrityError("FOREIGN KEY constraint failed")
+
+    monkeypatch.setattr(Message.objects, "bulk_create", gone)
+    with pytest.raises(Refused, match="no campaign 999") as caught:
+        lifecycle.create_message("a@example.com", 999)
+    assert caught.value.status == 404
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("beside", ["another delete", "events that come late"])
+def test_deletes_take_turns_and_leave_no_event_behind(beside: str, monkeypatch) -> None:
+    monkeypatch.setattr(lifecycle, "DELETE_CHUNK", 50)
+    campaign = lifecycle.create_campaign("big")
+    messages = lifecycle.create_messages([{"campaign_id": campaign.pk, "recipient_email": f"u{n}@example.com"} for n in range(400)])
+    late = [manual_mark(EventKind.OPENED, "api", message.pk) for message in messages]
+    raised: list[BaseException] = []
+
+    def work(what: Callable[[], object]) -> None:
+        try:
+            what()
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            connection.close()
+
+    def delete() -> None:
+        lifecycle.delete_campaign(campaign, seconds=30)
+
+    def apply_late() -> None:
+        for start in range(0, 400, 40):
+            apply(late[start : start + 40])
+
+    threads = [threading.Thread(target=work, args=[what]) for what in (delete, delete if beside == "another delete" else apply_late)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert raised == []
+    assert (Campaign.objects.count(), Message.objects.count(), Event.objects.count()) == (0, 0, 0)

@@ -46,7 +46,8 @@ def test_marks_change_the_message(cli: Cli, sample: Message, command: str, statu
     assert cli(f"email-tracking-cli message {command} 1234") == Ran(0, f"Marked message 1234 as {status}\n", "")
     event = Event.objects.select_related("judgement").get()
     assert (event.source_word, event.get_kind_display()) == ("cli", status)
-    assert (event.judgement.rule if event.judgement else None) == ("manual" if status in ("opened", "clicked") else None)
+    assert event.judgement
+    assert (event.judgement.verdict, event.judgement.rule, event.judgement.confidence) == ("human", "manual", 1.0)
     later = cli(f"email-tracking-cli message {command} 1234 --at 2024-01-15T10:36:00 --json").json
     assert (later["status"], later[f"{status}_at"]) == (status, "2024-01-15T10:36:00Z")
 

@@ -48,7 +48,7 @@ def test_help_needs_no_database(program: Program, line: str) -> None:
 def test_an_unusable_database_is_one_line(program: Program) -> None:
     ran = program.type("email-tracking-cli campaign list", env=program.unusable())
     assert (ran.status, ran.out, ran.err.count("\n")) == (1, "", 1)
-    assert ran.err.startswith(f"error: the folder {program.folder}/file of the database does not exist")
+    assert ran.err.startswith(f"error: TRACKING_DB_PATH: the folder {program.folder}/file cannot be made")
 
 
 def test_a_wrong_setting_is_one_line(program: Program) -> None:

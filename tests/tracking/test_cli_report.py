@@ -108,7 +108,8 @@ def test_events_can_be_narrowed(cli: Cli, campaign: Campaign, message: Message) 
     assert found(f"--campaign-id {campaign.pk}") == [(message.pk, "opened"), (message.pk, "sent")]
     assert found(f"--message-id {other.pk}") == [(other.pk, "opened")]
     assert found("--kind sent") == [(message.pk, "sent")]
-    assert found("--verdict human") == [(other.pk, "opened"), (message.pk, "opened")]
+    assert found("--verdict human") == [(other.pk, "opened"), (message.pk, "opened"), (message.pk, "sent")]
+    assert found("--verdict scanner") == []
     assert found("--since 2024-01-15T11:00:00Z --until 2024-01-15T12:00:00Z") == [(message.pk, "opened")]
     assert found("--limit 1") == [(other.pk, "opened")]
     ran = cli("email-tracking-cli event list --limit 2")

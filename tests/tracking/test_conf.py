@@ -29,9 +29,17 @@ def test_defaults_are_the_documented_ones(here: Path) -> None:
 
 
 def test_the_environment_wins_over_dotenv_and_dotenv_over_defaults(here: Path) -> None:
-    (here / ".env").write_text("TRACKING_PORT=8000\nTRACKING_HOST=127.0.0.1\n# a comment\nexport TRACKING_DEBUG=true\n")
+    (here / ".env").write_text("TRACKING_PORT=8000\nTRACKING_HOST=127.0.0.1 # behind a value\n# a comment\nexport TRACKING_DEBUG=true\n")
     one = conf(here, TRACKING_PORT="9000")
     assert (one.port, one.host, one.debug) == (9000, "127.0.0.1", True)
+
+
+def test_a_secret_in_dotenv_may_hold_the_sign_of_a_comment(here: Path) -> None:
+    (here / ".env").write_text("WEBHOOK_GMAIL_SECRET=abc#def\nTRACKING_DATABASE_URL=postgresql://u:p%23@db/x  # the big one\n")
+    one = conf(here, TRACKING_SECRET_KEY="x" * 40)
+    assert one.text("WEBHOOK_GMAIL_SECRET") == "abc#def"
+    assert one.database_url
+    assert (one.database_url["NAME"], one.database_url["PASSWORD"]) == ("x", "p#")
 
 
 def test_dotenv_gives_only_names_of_ours_and_to_nobody_else(here: Path, monkeypatch) -> None:
@@ -72,6 +80,7 @@ def test_postgresql_keeps_spool_and_keys_in_a_folder_of_data(here: Path) -> None
         ("TRACKING_SPOOL_KEEP", "25h"), ("TRACKING_SPOOL_KEEP", "1GB,25h"), ("TRACKING_SPOOL_FSYNC", "never"),
         ("TRACKING_SECRET_KEY", "short"),
         ("TRACKING_TRUSTED_PROXIES", "nginx"), ("TRACKING_UNSIGNED_LINKS", "maybe"), ("TRACKING_REDIRECT_HOSTS", "https://example.com/"),
+        ("TRACKING_ALLOWED_HOSTS", "http://x/"), ("TRACKING_DATA_DIR", "/etc/passwd"),
         ("TRACKING_STORE_IP", "half"), ("TRACKING_LOG_FORMAT", "xml"), ("TRACKING_LOCAL_ACCESS", "sometimes"),
     ],
 )  # fmt: skip

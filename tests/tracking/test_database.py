@@ -261,7 +261,7 @@ def test_an_address_is_no_path(tracking_db: Database) -> None:
 def test_an_unusable_database_and_a_wrong_setting_are_one_line(program: Program) -> None:
     script = "from tracking import Database, prepare\ntry:\n    Database()\nexcept RuntimeError as error:\n    print(error)"
     nowhere = program.python(script, env=program.unusable())
-    assert nowhere.out.startswith(f"the folder {program.folder}/file of the database does not exist")
+    assert nowhere.out.startswith(f"TRACKING_DB_PATH: the folder {program.folder}/file cannot be made")
     wrong = program.python(script, env={**program.environment, "TRACKING_PORT": "many"})
     assert wrong.out == "TRACKING_PORT: must be a number from 1 to 65535, not 'many'\n"
 

@@ -264,6 +264,7 @@ def test_a_time_is_read_and_a_clock_far_ahead_is_not_believed(post: Post, messag
         "nan",
         "inf",
         "9" * 5000,
+        10**400,
         True,
         [NOW],
         {"s": NOW},

@@ -73,9 +73,10 @@ def list_campaigns(
         output.print_json(as_records(shown))
         return
     output.say(output.campaign_table([_row(campaign) for campaign in shown]))
-    if not shown:
+    hidden = 0 if archived else found.exclude(archived_at=None).count()
+    if not shown and not hidden:
         output.note('There is no campaign yet. Make one: email-tracking-cli campaign create --name "Summer Sale 2024"')
-    if not archived and (hidden := found.exclude(archived_at=None).count()):
+    if hidden:
         output.note(f"{hidden} archived not shown; --archived shows them too")
 
 

@@ -47,12 +47,14 @@ def is_trusted(peer: str, trusted: Sequence[Network] | None) -> bool:
     return address is not None and _believed(address, trusted)
 
 
-@lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address | None:
     """An address out of what proxies write: `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]:80`, `::ffff:1.2.3.4` (which is 1.2.3.4)."""
+    return None if len(text) > 60 else _parse_short(text)
+
+
+@lru_cache(maxsize=4096)
+def _parse_short(text: str) -> Address | None:
     text = text.strip().strip('"')
-    if len(text) > 60:
-        return None
     if match := _WITH_PORT.fullmatch(text):
         text = match[1] or match[2] or ""
     try:

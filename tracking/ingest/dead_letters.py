@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db import DatabaseError, transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from campaigns.apply import apply
-from tracking.ingest.drain import AWAY
+from campaigns.apply import Applied, apply
+from tracking.ingest.drain import AWAY, BAD_DATA, count
 from tracking.models import DeadLetter
-from tracking.spool.lines import BadLine, Lost, parse_line
+from tracking.spool.lines import Lost, parse_line
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,18 @@ def replay(chosen: QuerySet[DeadLetter]) -> Replayed:
                 if letter is None:
                     continue
                 said = parse_line(bytes(letter.line))
-                result = None if isinstance(said, Lost) else apply([said])
+                result = Applied() if isinstance(said, Lost) else apply([said])
+                with connection.cursor() as cursor:
+                    count(cursor, unknown_tokens=result.unknown, dropped=said.hits if isinstance(said, Lost) else 0)
                 letter.delete()
         except AWAY:
             raise
-        except (BadLine, DatabaseError, ValueError, TypeError, KeyError) as error:
+        except BAD_DATA as error:
             DeadLetter.objects.filter(pk=pk).update(error=f"{type(error).__name__}: {error}"[:1000])
             failed += 1
         else:
-            applied += result.applied if result else 0
-            unknown += result.unknown if result else 0
+            applied += result.applied
+            unknown += result.unknown
     return Replayed(applied, unknown, failed)
 
 

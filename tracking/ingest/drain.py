@@ -20,7 +20,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from campaigns.apply import apply
 from campaigns.events import TrackingEvent
-from campaigns.lifecycle import give_way
+from campaigns.sql.common import give_way
 from tracking.models import DeadLetter, SpoolPosition
 from tracking.spool import reader
 from tracking.spool.lines import MAX_LINE, BadLine, Lost, parse_line
@@ -36,6 +36,9 @@ MIN_BATCH, MAX_BATCH = 50, 5_000
 
 #: What the database is when it is away or busy: try again, nothing is wrong with the data.
 AWAY = (OperationalError, InterfaceError)
+
+#: What the data are when they cannot be applied, however often it is tried.
+BAD_DATA = (DatabaseError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
 
 #: Positions as this process last saw them committed, so that a read with nothing pending costs no query.
 _positions: dict[str, int] = {}
@@ -101,7 +104,9 @@ def _drain_segment(segment: Segment, deadline: _Deadline) -> None:
     limit = HOLD_SECONDS.get(connection.vendor, 0.25)
     try:
         while (position := _positions.get(segment.name, 0)) < segment.size and not deadline.passed:
-            lines = reader.read_lines(segment.path, position, segment.size, _batch_size)
+            # a read that has little time left takes little
+            size = _batch_size if deadline.left is None else max(MIN_BATCH, int(_batch_size * min(1.0, deadline.left / limit)))
+            lines = reader.read_lines(segment.path, position, segment.size, size)
             if not lines:
                 _drain_tail(segment, position, deadline)
                 break
@@ -143,7 +148,7 @@ def _apply_lines(name: str, position: int, lines: Sequence[Line], deadline: _Dea
         _positions[name] = _apply_batch(name, position, lines, deadline, error="its writer ended in the middle of it" if torn else None)
     except AWAY:
         raise
-    except (DatabaseError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except BAD_DATA as error:
         if len(lines) == 1:
             logger.warning("a line of %s at %d goes to the dead letters: %s", name, position, error)
             _positions[name] = _apply_batch(name, position, lines, deadline, error=f"{type(error).__name__}: {error}")
@@ -169,7 +174,7 @@ def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: _Dea
         if current != position:
             return current
         unknown = apply(events).unknown
-        _count(cursor, unknown_tokens=unknown, dropped=lost)
+        count(cursor, unknown_tokens=unknown, dropped=lost)
         DeadLetter.objects.bulk_create(letters)
         cursor.execute("UPDATE spool_positions SET position = %s WHERE segment = %s", [end, name])
     return end
@@ -194,7 +199,8 @@ def _letter(name: str, line: Line, error: str) -> DeadLetter:
     return DeadLetter(segment=name, position=line.start, line=line.data[:MAX_LINE], error=error.replace("\0", "")[:1000])
 
 
-def _count(cursor: Any, **counts: int) -> None:
+def count(cursor: Any, **counts: int) -> None:
+    """Add to what ingestion counts and leaves no row for, see `IngestCount`."""
     for name, n in sorted(counts.items()):
         if n:
             cursor.execute(

@@ -91,9 +91,18 @@ class _Timer:
         self.seconds, self.work, self.due = seconds, work, 0.0
 
     def run_if_due(self) -> None:
-        if time.monotonic() >= self.due:
+        """Raises what `AWAY` is; any other failure is logged, and costs hits nothing."""
+        from tracking.ingest.drain import AWAY
+
+        if time.monotonic() < self.due:
+            return
+        self.due = time.monotonic() + self.seconds
+        try:
             self.work()
-            self.due = time.monotonic() + self.seconds
+        except AWAY:
+            raise
+        except Exception:
+            logger.exception("%s failed, tried again in %.0f s", self.work.__name__.strip("_"), self.seconds)
 
 
 def main() -> int:

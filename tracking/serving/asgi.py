@@ -25,9 +25,9 @@ from tracking.spool.writer import close_writers
 
 logger = logging.getLogger("tracking.serving")
 
-#: Threads of a worker process for requests, and for the pieces of streamed answers.
-THREADS = 10
-STREAM_THREADS = 4
+#: Threads of a worker process: for hits, for all other requests, for the pieces of streamed answers. Hits have their own, because
+#: every thread for requests may be waiting for the database (ten creates beside a locked one held up a pixel for 19 s).
+THREADS = {"hit": 4, "request": 10, "stream": 4}
 #: A client that takes no piece of an answer for so long is given up.
 WRITE_SECONDS = 30.0
 #: The size of a piece sent at once; of a streamed answer as much is collected, for so long at most.
@@ -49,8 +49,7 @@ class TrackingApplication:
     def __init__(self, wsgi: WSGIApp) -> None:
         self.wsgi = wsgi
         self.bodies = Bodies()
-        self._threads: ThreadPoolExecutor | None = None
-        self._streams: ThreadPoolExecutor | None = None
+        self._pools: dict[str, ThreadPoolExecutor] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         if len(arguments) == 2:
@@ -75,19 +74,17 @@ class TrackingApplication:
         await receive()
         close_writers()  # uvicorn ends by the signal it got, so nothing of atexit runs
         await asyncio.get_running_loop().run_in_executor(None, ingester.stop)
-        for pool in (self._threads, self._streams):
-            if pool is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
         await send({"type": "lifespan.shutdown.complete"})
 
     def _open_pools(self) -> None:
         """Not before the fork: threads do not survive it."""
-        self._threads = self._threads or ThreadPoolExecutor(THREADS, "request")
-        self._streams = self._streams or ThreadPoolExecutor(STREAM_THREADS, "stream")
+        self._pools = self._pools or {name: ThreadPoolExecutor(threads, name) for name, threads in THREADS.items()}
 
-    async def in_thread(self, work: Callable[[], T], *, stream: bool = False) -> T:
+    async def in_thread(self, work: Callable[[], T], pool: str) -> T:
         self._open_pools()
-        return await asyncio.get_running_loop().run_in_executor(self._streams if stream else self._threads, work)
+        return await asyncio.get_running_loop().run_in_executor(self._pools[pool], work)
 
 
 class Answer:
@@ -174,9 +171,10 @@ class Exchange:
     async def _ask(self, body: bytes) -> Answer:
         answer = Answer()
         try:
-            await self._in_thread(partial(answer.begin, self.app.wsgi, wsgi_environ(self.scope, body)))
+            await self._in_thread(partial(answer.begin, self.app.wsgi, wsgi_environ(self.scope, body)), pool_of(self.scope))
         except Exception:
-            logger.exception("%s %s failed", self.scope["method"], self.scope["path"])
+            logger.exception("%s %r failed", self.scope["method"], self.scope["path"])
+            await self._close(answer)
             answer = Answer()
             answer.status = 500
             answer.headers, answer.first = _problem(500, "Internal Server Error", "The server failed; its log says why.")
@@ -210,9 +208,9 @@ class Exchange:
         try:
             while not gone.done():
                 try:
-                    piece = await self._in_thread(answer.next_piece, stream=True)
+                    piece = await self._in_thread(answer.next_piece, "stream")
                 except Exception:
-                    logger.exception("%s %s failed in the middle of its answer", self.scope["method"], self.scope["path"])
+                    logger.exception("%s %r failed in the middle of its answer", self.scope["method"], self.scope["path"])
                     raise Stalled from None  # the client must see that this was not the end
                 await self._write(piece, more=bool(piece))
                 if not piece:
@@ -222,14 +220,14 @@ class Exchange:
 
     async def _close(self, answer: Answer) -> None:
         try:
-            await self._in_thread(answer.close, stream=True)
+            await self._in_thread(answer.close, "stream")
         except RuntimeError:  # the pool has been closed: the process ends
             answer.close()
         except Exception:
-            logger.exception("%s %s failed at the end of its answer", self.scope["method"], self.scope["path"])
+            logger.exception("%s %r failed at the end of its answer", self.scope["method"], self.scope["path"])
 
-    async def _in_thread(self, work: Callable[[], T], *, stream: bool = False) -> T:
-        return await self.app.in_thread(partial(self.context.run, work), stream=stream)
+    async def _in_thread(self, work: Callable[[], T], pool: str) -> T:
+        return await self.app.in_thread(partial(self.context.run, work), pool)
 
     # -- to the client
 
@@ -269,6 +267,18 @@ class Exchange:
             raise ConnectionAbortedError("the client takes nothing")
         self.connection.abort()
         await self._wait_for_disconnect()
+
+
+def pool_of(scope: Scope) -> str:
+    """Which threads a request takes. A link without signature asks the database, so it is no hit in this sense."""
+    path = scope["path"]
+    if (
+        path.startswith("/track/pixel/")
+        or path.rstrip("/") == "/health"
+        or (path.startswith("/track/redirect/") and b"sig=" in scope["query_string"])
+    ):
+        return "hit"
+    return "request"
 
 
 def _problem(status: int, title: str, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:

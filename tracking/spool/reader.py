@@ -88,6 +88,7 @@ def put_with_applied(path: Path) -> None:
     target = path.parent / APPLIED
     target.mkdir(exist_ok=True)
     with suppress(FileNotFoundError):  # another process was quicker
+        os.utime(path)  # it is kept from now on, however late it was applied
         path.rename(target / path.name)
 
 

@@ -54,6 +54,7 @@ class SpoolWriter:
         self._retry_at = 0.0
         self._logged_at = float("-inf")
         self._written = self._synced = 0  # groups
+        self._unsafe = 0  # the last group whose segment ended without being synced
         self._syncer: threading.Thread | None = None
 
     def append(self, line: bytes) -> bool:
@@ -61,10 +62,9 @@ class SpoolWriter:
         return self.append_many((line,))
 
     def append_many(self, lines: Sequence[bytes]) -> bool:
-        """Write a group by one `write()`. False when it was lost, all of it."""
+        """Write a group by one `write()`. False when it was lost, or a part of it."""
         with self._lock:
-            if not self._write(b"".join(lines)):
-                self.lost += len(lines)
+            if not self._write(lines):
                 return False
             self._written += 1
             number = self._written
@@ -81,47 +81,51 @@ class SpoolWriter:
 
     # -- under the lock
 
-    def _write(self, data: bytes) -> bool:
+    def _write(self, lines: Sequence[bytes]) -> bool:
+        """Whether all of it was written; what was not is counted as lost."""
         now = time.monotonic()
         if self._descriptor >= 0 and (self._size >= SEGMENT_BYTES or now - self._opened > SEGMENT_SECONDS):
             self._end_segment()
         try:
             if self._descriptor < 0:
                 if now < self._retry_at:
+                    self.lost += len(lines)
                     return False
                 self._begin_segment()
-            if self.lost:
-                data, said = lost_line(self.lost) + data, self.lost
-            else:
-                said = 0
-            if os.write(self._descriptor, data) != len(data):
-                raise OSError("short write: the disk is full")
+            said = (lost_line(self.lost),) if self.lost else ()
+            data = b"".join((*said, *lines))
+            written = os.write(self._descriptor, data)
         except OSError as error:
+            self.lost += len(lines)
             self._fail(error)
             return False
-        self.lost -= said
-        self._size += len(data)
-        return True
+        # Of a short write the whole lines stay: a reader may have seen them already.
+        whole = written if written == len(data) else data.rfind(b"\n", 0, written) + 1
+        self._size += whole
+        if said and whole:
+            self.lost = 0
+        if whole == len(data):
+            return True
+        self.lost += len(lines) - max(0, data.count(b"\n", 0, whole) - len(said))
+        self._fail(OSError("short write: the disk is full"))
+        return False
 
     def _begin_segment(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{now_ms():013d}-{secrets.token_hex(8)}"
         # Locked before it has its name: a reader never sees a segment of a living writer unlocked.
         hidden = self.folder / f".{name}.new"
-        descriptor = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             hidden.rename(self.folder / f"{name}.jsonl")
+            _sync_folder(self.folder)
         except OSError:
             os.close(descriptor)
-            with suppress(OSError):
-                hidden.unlink()
+            for path in (hidden, self.folder / f"{name}.jsonl"):
+                with suppress(OSError):
+                    path.unlink()
             raise
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
         self._descriptor, self._size, self._opened = descriptor, 0, time.monotonic()
 
     def _end_segment(self) -> None:
@@ -129,9 +133,10 @@ class SpoolWriter:
             return
         try:
             os.fdatasync(self._descriptor)
-            self._synced = self._written
         except OSError as error:
+            self._unsafe = self._written
             logger.error("cannot sync %s: %s", self.folder, error)
+        self._synced = self._written
         os.close(self._descriptor)
         self._descriptor = -1
 
@@ -151,15 +156,15 @@ class SpoolWriter:
 
     def _sync(self, number: int) -> bool:
         with self._sync_lock:
-            if self._synced >= number:
-                return True
             with self._lock:
                 descriptor, upto = self._descriptor, self._written
+            if self._synced >= number or descriptor < 0:
+                return number > self._unsafe
             try:
                 os.fdatasync(descriptor)
             except OSError as error:
                 if self._synced >= number:  # the segment ended meanwhile, and was synced for that
-                    return True
+                    return number > self._unsafe
                 logger.error("cannot sync %s: %s", self.folder, error)
                 return False
             self._synced = max(self._synced, upto)
@@ -176,6 +181,15 @@ class SpoolWriter:
             time.sleep(SYNC_SECONDS)
             if self._synced < self._written:
                 self._sync(self._written)
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that a new name in it outlives the power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 _writers: dict[tuple[Path, str], SpoolWriter] = {}

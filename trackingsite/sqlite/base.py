@@ -25,7 +25,7 @@ WRITES = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP)\b", 
 PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
-    "PRAGMA cache_size = -32000",
+    "PRAGMA cache_size = -8000",  # KB, for each connection of each thread
     "PRAGMA temp_store = MEMORY",
     "PRAGMA mmap_size = 268435456",
     "PRAGMA journal_size_limit = 67108864",
@@ -41,7 +41,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_connection_params(self) -> dict[str, Any]:
         options = self.settings_dict["OPTIONS"]
         options.setdefault("transaction_mode", "IMMEDIATE")
-        options.setdefault("timeout", 20)
+        options.setdefault("timeout", 10)  # seconds; who reports to us gives up after about as long
         return super().get_connection_params()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -103,7 +102,7 @@ def moment(item: Mapping[str, Any], name: str, received_at: int) -> int:
         return received_at
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 < value < _NO_TIME:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _NO_TIME:
         raise Malformed(f"{name} is a time in seconds since 1970", field=name)
     milliseconds = int(value if value >= _FIRST_MILLISECONDS else value * 1000)
     return milliseconds if milliseconds <= received_at + DAY_MS else received_at

@@ -93,6 +93,56 @@ def test_a_short_write_leaves_no_half_line(spool: Path, monkeypatch: pytest.Monk
     assert lines(spool) == [b"before", b'{"v":1,"k":"lost","n":1}', b"after"]
 
 
+def test_of_a_short_write_of_a_group_the_whole_lines_stay_and_the_others_are_counted(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = SpoolWriter(spool)
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0)
+    really = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: really(descriptor, data[: len(data) - 3]))
+    assert not one.append_many([b"whole 1\n", b"whole 2\n", b"cut\n"])
+    assert one.lost == 1
+    assert not one.append_many([b"whole 3\n", b"cut again\n"])
+    monkeypatch.setattr(os, "write", really)
+    one.append(b"after\n")
+    loss = b'{"v":1,"k":"lost","n":1}'
+    assert sorted(lines(spool)) == sorted([b"whole 1", b"whole 2", loss, b"whole 3", loss, b"after"])
+
+
+def test_a_segment_that_cannot_be_begun_leaves_nothing_behind(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = SpoolWriter(spool)
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(writer, "_sync_folder", lambda folder: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    for number in range(5):
+        assert not one.append(b"x\n"), number
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert list(spool.iterdir()) == []
+    assert one.lost == 5
+
+
+@pytest.mark.parametrize("fsync", ["interval", "always"])
+def test_a_disk_that_cannot_sync_ends_neither_the_writer_nor_its_thread(spool: Path, fsync: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = SpoolWriter(spool, fsync)
+    assert one.append(b"before\n")
+
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    assert one.append(b"unsafe\n") == (fsync == "interval")
+    one.close()
+    assert one._sync(one._written) is False
+    monkeypatch.undo()
+    assert one.append(b"after\n")
+    assert one._sync(one._written) is True
+    assert sorted(lines(spool)) == [b"after", b"before", b"unsafe"]
+
+
+def test_what_is_spooled_is_its_owners_alone(spool: Path) -> None:
+    SpoolWriter(spool).append(b"x\n")
+    [segment] = reader.segments(spool)
+    assert (segment.path.stat().st_mode & 0o077, spool.stat().st_mode & 0o077) == (0, 0)
+
+
 def test_a_folder_that_cannot_be_made_loses_hits_but_never_raises(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file where the folder should be")
     one = SpoolWriter(tmp_path / "spool")
