@@ -156,14 +156,13 @@ def _prepare_sqlite(path: Path, migrate: bool) -> None:
         raise NotReady(f"{path} is not migrated: start the server, or run `python manage.py migrate`")
     connection.close()
     with connection.preparing():  # type: ignore[attr-defined]
+        path.touch(0o600)  # its owner's alone: it holds the keys of links and sessions, and who was written to
         applied = _applied(connection)
         if applied and _is_current(applied):  # somebody else was faster
             return
         if applied:
             _migrate_older(connection, path)
         else:
-            # Its owner's alone: it holds the keys of links and sessions, and who was written to.
-            path.touch(0o600)
             _refuse_foreign(connection, path)
             _migrate()
 

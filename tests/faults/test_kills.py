@@ -95,3 +95,31 @@ def test_pixels_and_signed_links_answer_while_the_database_is_locked_and_are_the
         until(lambda: "tracking-pending" not in server.get("/api/messages/2").headers, 30)
         message = server.get("/api/messages/2").json()
         assert (message["open_count"], message["click_count"]) == (50, 50)
+
+
+def test_hits_do_not_wait_behind_requests_that_wait_for_the_database(tmp_path: Path) -> None:
+    import threading
+
+    from tracking.serving.asgi import THREADS
+
+    with RunningServer(tmp_path) as server:
+        make_messages(server)
+        locker = sqlite3.connect(server.database, timeout=30, isolation_level=None)
+        locker.execute("BEGIN IMMEDIATE")
+        waiting = [
+            threading.Thread(target=server.post, args=("/api/campaigns", {"name": "waits"}), daemon=True)
+            for _ in range(2 * THREADS["request"])
+        ]
+        try:
+            for thread in waiting:
+                thread.start()
+            time.sleep(1)
+            for _ in range(20):
+                assert server.get("/track/pixel/token-1", timeout=3).status == 200
+                assert server.get("/health", timeout=3).status == 200
+        finally:
+            locker.execute("ROLLBACK")
+            locker.close()
+        for thread in waiting:
+            thread.join(30)
+        assert server.get("/api/messages/2").json()["open_count"] == 20
