@@ -19,8 +19,8 @@ from campaigns.events import MAX_DIAGNOSTIC, MAX_REASON, MAX_URL, MAX_USER_AGENT
 from campaigns.models.fields import pack_address
 from campaigns.sql import common, postgresql, sqlite
 from campaigns.status import COUNTED, PEOPLE, MessageState
+from campaigns.times import HOUR
 
-HOUR = 3_600_000
 #: The version of the rules that judge events, stored with each verdict. Marks made by hand need none.
 RULESET = ""
 

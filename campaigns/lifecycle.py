@@ -11,9 +11,9 @@ from django.db.models import F
 
 from campaigns import rules
 from campaigns.models import BounceReasonCount, Campaign, CampaignCounters, Event, HourlyCount, Link, Message
-from campaigns.models.fields import utc_now
 from campaigns.rules import Refused
 from campaigns.sql.common import chunks, give_way
+from campaigns.times import utc_now
 from campaigns.tokens import make_token
 
 #: Rows of messages that one transaction of a delete takes: some 20 ms on SQLite.

@@ -13,12 +13,9 @@ from campaigns import metrics
 from campaigns.choices import KIND_WORD
 from campaigns.models import BounceReasonCount, Campaign, CampaignCounters, Event, HourlyCount, Link, Message
 from campaigns.models.campaign import CampaignQuerySet
-from campaigns.models.fields import from_ms, to_ms
 from campaigns.models.message import MessageQuerySet
 from campaigns.status import COUNTED
-
-DAY = 24 * 3_600_000
-HOUR = 3_600_000
+from campaigns.times import DAY, HOUR, from_ms, to_ms
 
 
 @dataclass

@@ -14,11 +14,8 @@ from django.db import connection, transaction
 
 from campaigns.choices import KIND_WORD
 from campaigns.models import CampaignCounters
-from campaigns.models.fields import from_ms
 from campaigns.status import COUNTED, EVIDENCE_OF_SENDING, PEOPLE, Status
-from campaigns.times import iso
-
-HOUR = 3_600_000
+from campaigns.times import HOUR, from_ms, iso
 
 #: What `MessageState.counts()` says of one message, of all of a campaign's.
 _CONDITIONS = {

@@ -10,7 +10,8 @@ from campaigns import tokens
 
 MAX_NAME, MAX_EMAIL, MAX_TAGS, MAX_TAG, MAX_METADATA_BYTES, MAX_BULK = 200, 320, 20, 50, 4096, 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_BIGGEST = 2**63 - 1
+#: Of the integers that the database can hold.
+BIGGEST = 2**63 - 1
 
 
 class Refused(ValueError):
@@ -56,7 +57,7 @@ def check_token(value: Any) -> str:
 def check_template_id(value: Any) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not -_BIGGEST <= value <= _BIGGEST:
+    if isinstance(value, bool) or not isinstance(value, int) or not -BIGGEST <= value <= BIGGEST:
         raise Refused("a template_id is a whole number", field="template_id")
     return value
 

@@ -10,11 +10,31 @@ from campaigns.events import now_ms
 from campaigns.rules import Refused
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-DAY = 86_400_000
+MILLISECOND = dt.timedelta(milliseconds=1)
+#: In milliseconds, as every time in database, spool and events.
+HOUR = 3_600_000
+DAY = 24 * HOUR
 #: A clock may be wrong by this much; what is later cannot have happened. Milliseconds.
 MAX_AHEAD = DAY
 #: The `+` of an offset that an address did not encode arrives as a space.
 _LOST_PLUS = re.compile(r"(\d\d:\d\d\S*) (\d\d:?\d\d)$")
+
+
+def to_ms(moment: dt.datetime) -> int:
+    """Milliseconds since 1970 UTC; a moment without a zone is UTC."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return (moment - EPOCH) // MILLISECOND
+
+
+def from_ms(milliseconds: int) -> dt.datetime:
+    """The moment, in UTC."""
+    return EPOCH + milliseconds * MILLISECOND
+
+
+def utc_now() -> dt.datetime:
+    """The present to the millisecond, which is all the database keeps."""
+    return from_ms(now_ms())
 
 
 def iso(moment: dt.datetime) -> str:
@@ -61,7 +81,7 @@ def occurred_at(value: Any, field: str) -> int | None:
     if value is None:
         return None
     try:
-        milliseconds = (parse_moment(value) - EPOCH) // dt.timedelta(milliseconds=1)
+        milliseconds = to_ms(parse_moment(value))
     except ValueError as error:
         raise Refused(f"{field}: {error}", field=field) from None
     if milliseconds > now_ms() + MAX_AHEAD:

@@ -10,9 +10,7 @@ from campaigns.apply import apply
 from campaigns.events import EventKind
 from campaigns.marks import checked_mark
 from campaigns.models import Campaign, Message
-from campaigns.rules import Refused
-
-_BIGGEST = 2**63 - 1
+from campaigns.rules import BIGGEST, Refused
 
 
 def campaign(pk: Any) -> Campaign:
@@ -38,7 +36,7 @@ def mark(source: str, kind: EventKind, pk: Any, at: dt.datetime | str | None = N
 
 
 def _is_id(pk: Any) -> bool:
-    return isinstance(pk, int) and not isinstance(pk, bool) and 0 < pk <= _BIGGEST
+    return isinstance(pk, int) and not isinstance(pk, bool) and 0 < pk <= BIGGEST
 
 
 def _unknown(what: str, pk: Any) -> Refused:

@@ -6,7 +6,8 @@ import random
 import sys
 from typing import Any
 
-DAY = 86_400_000
+from campaigns.times import DAY
+
 CAMPAIGNS = (
     # name, template, messages, days ago, delivered, opened, clicked
     ("Summer Sale 2024", 5, 1000, 9, 0.95, 0.50, 0.10),

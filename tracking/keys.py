@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 
 from campaigns.events import now_ms
-from campaigns.models.fields import from_ms, to_ms
+from campaigns.times import from_ms, to_ms
 from tracking import keyfile
 from tracking.brief_queries import NO_ANSWER, brief
 from tracking.keyfile import StoredKey

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from django.db import models
 
-from campaigns.models.fields import MillisecondsField, utc_now
+from campaigns.models.fields import MillisecondsField
+from campaigns.times import utc_now
 
 
 class SpoolPosition(models.Model):

@@ -40,8 +40,7 @@ from campaigns.api.serializers import (
 from campaigns.apply import apply
 from campaigns.choices import Kind
 from campaigns.models import Campaign, Message
-from campaigns.models.fields import from_ms, to_ms
-from campaigns.times import iso, parse_moment
+from campaigns.times import from_ms, iso, parse_moment, to_ms
 
 
 class CampaignViewSet(ApiViewSet):

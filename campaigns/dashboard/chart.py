@@ -10,8 +10,7 @@ from django.db.models import BigIntegerField, ExpressionWrapper, F, Max, Min, Su
 
 from campaigns.choices import KIND_WORD
 from campaigns.models import HourlyCount
-from campaigns.models.fields import from_ms, to_ms
-from campaigns.queries import DAY, HOUR
+from campaigns.times import DAY, HOUR, from_ms, to_ms
 
 #: Widths of a bar, the first that gives few enough of them is taken.
 WIDTHS = ((HOUR, "hour"), (6 * HOUR, "6 hours"), (DAY, "day"), (7 * DAY, "7 days"), (28 * DAY, "28 days"), (364 * DAY, "52 weeks"))

@@ -17,8 +17,8 @@ from campaigns import metrics, queries
 from campaigns.dashboard.chart import chart
 from campaigns.dashboard.search import CampaignSearch, MessageSearch
 from campaigns.dashboard.tables import CampaignTable, MessageTable
-from campaigns.models.fields import utc_now
 from campaigns.status import Status
+from campaigns.times import utc_now
 
 CAMPAIGNS_PER_PAGE = 25
 LINKS_SHOWN = 20

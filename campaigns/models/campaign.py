@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
-from campaigns.models.fields import MillisecondsField, utc_now
+from campaigns.models.fields import MillisecondsField
 from campaigns.models.labels import LabelledQuerySet
+from campaigns.times import utc_now
 
 if TYPE_CHECKING:
     from campaigns.models.counters import CampaignCounters

@@ -4,8 +4,9 @@ from django.db import models
 
 from campaigns.choices import SOURCE_WORD, Kind
 from campaigns.models.campaign import Campaign
-from campaigns.models.fields import AddressField, MillisecondsField, utc_now
+from campaigns.models.fields import AddressField, MillisecondsField
 from campaigns.models.message import Message
+from campaigns.times import utc_now
 
 
 class UserAgent(models.Model):

@@ -12,25 +12,7 @@ from django.db import models
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.functional import cached_property
 
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-MILLISECOND = dt.timedelta(milliseconds=1)
-
-
-def to_ms(moment: dt.datetime) -> int:
-    """Milliseconds since 1970 UTC; a moment without a zone is UTC."""
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return (moment - EPOCH) // MILLISECOND
-
-
-def from_ms(milliseconds: int) -> dt.datetime:
-    """The moment, in UTC."""
-    return EPOCH + milliseconds * MILLISECOND
-
-
-def utc_now() -> dt.datetime:
-    """The present to the millisecond, which is all the database keeps."""
-    return from_ms(to_ms(dt.datetime.now(dt.UTC)))
+from campaigns.times import from_ms, to_ms
 
 
 class MillisecondsField(models.BigIntegerField):

@@ -7,9 +7,10 @@ from django.db.models.functions import Lower
 
 from campaigns.choices import STATUS_CHOICES
 from campaigns.models.campaign import Campaign
-from campaigns.models.fields import MillisecondsField, utc_now
+from campaigns.models.fields import MillisecondsField
 from campaigns.models.labels import LabelledQuerySet
 from campaigns.status import STATE_COLUMNS, Status
+from campaigns.times import utc_now
 
 
 class MessageQuerySet(LabelledQuerySet["Message"]):

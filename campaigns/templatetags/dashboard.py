@@ -10,7 +10,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from campaigns.models.fields import utc_now
+from campaigns.times import utc_now
 
 register = template.Library()
 

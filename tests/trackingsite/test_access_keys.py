@@ -13,8 +13,8 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from campaigns.models.fields import utc_now
 from campaigns.rules import Refused
+from campaigns.times import utc_now
 from trackingsite.access import keys
 from trackingsite.access.models import ApiKey
 

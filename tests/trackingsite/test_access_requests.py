@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from campaigns.models.fields import utc_now
+from campaigns.times import utc_now
 from tracking.conf import Conf
 from trackingsite.access import keys, local
 from trackingsite.access.decision import Access

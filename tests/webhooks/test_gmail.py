@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from campaigns.models import Campaign, Event, Message
-from campaigns.models.fields import utc_now
+from campaigns.times import utc_now
 from tests.webhooks.conftest import Post, counts, problem
 
 pytestmark = pytest.mark.django_db

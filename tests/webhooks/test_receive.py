@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from campaigns import lifecycle
 from campaigns.models import Campaign, CampaignCounters, Event, Message
-from campaigns.models.fields import utc_now
 from campaigns.status import Status
+from campaigns.times import utc_now
 from tests.webhooks.conftest import ELSEWHERE, Post, counts, problem
 from webhooks import receive
 from webhooks.providers import PROVIDERS

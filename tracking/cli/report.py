@@ -8,8 +8,7 @@ import typer
 
 from campaigns import metrics, queries, records
 from campaigns.choices import Kind
-from campaigns.models.fields import from_ms
-from campaigns.times import iso
+from campaigns.times import from_ms, iso
 from tracking import by_id
 from tracking.cli import output
 from tracking.cli.base import CampaignId, Json, Limit, new_group

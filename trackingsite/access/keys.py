@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from campaigns.models.fields import utc_now
 from campaigns.rules import Refused
+from campaigns.times import utc_now
 from trackingsite.access.models import SCOPES, ApiKey
 
 _KEY = re.compile(r"etk_([0-9a-f]{8})_([0-9a-f]{40})")

@@ -5,7 +5,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from campaigns.models.fields import MillisecondsField, utc_now
+from campaigns.models.fields import MillisecondsField
+from campaigns.times import utc_now
 
 #: What a key may be made for: `read` for GET, `write` for every other method, `send` for handing mail over to be sent.
 SCOPES = ("read", "write", "send")

@@ -47,8 +47,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if not self.is_in_memory_db():
             self._close_locks()
-            self._user = locks.register_user(self.settings_dict["NAME"])
-            self._writers = locks.open_lock(self.settings_dict["NAME"], "writers")
+            try:
+                self._user = locks.register_user(self.settings_dict["NAME"])
+                self._writers = locks.open_lock(self.settings_dict["NAME"], "writers")
+            except OSError as error:
+                raise self.Database.OperationalError(f"unable to open {error.filename}: {error.strerror}") from error
         connection = super().get_new_connection(conn_params)
         for pragma in PRAGMAS:
             connection.execute(pragma)

@@ -24,7 +24,7 @@ def folder(database: str | Path) -> Path:
 def open_lock(database: str | Path, name: str) -> int:
     """A descriptor of the lock file `name`; each descriptor is a holder of its own."""
     path = folder(database)
-    path.mkdir(exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     return os.open(path / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from campaigns import times
-from campaigns.models.fields import utc_now
+from campaigns.times import utc_now
 from tracking.cli import output
 from tracking.cli.base import Failed, Json, Undrained, Yes, new_group
 from tracking.management.commands.tracking import Command
