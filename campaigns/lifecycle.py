@@ -12,7 +12,7 @@ from django.db.models import F
 from campaigns import rules
 from campaigns.models import BounceReasonCount, Campaign, CampaignCounters, Event, HourlyCount, Link, Message
 from campaigns.rules import Refused
-from campaigns.sql.common import chunks, give_way
+from campaigns.sql.common import bulk_transaction, chunks
 from campaigns.times import utc_now
 from campaigns.tokens import make_token
 
@@ -188,8 +188,7 @@ def purge_deleted() -> Iterator[int]:
     for campaign_id in list(Campaign.objects.exclude(deleted_at=None).order_by("pk").values_list("pk", flat=True)):
         removed = 1
         while removed:
-            give_way()
-            with transaction.atomic():
+            with bulk_transaction():
                 removed = _purge_chunk(campaign_id)
             yield removed
 
