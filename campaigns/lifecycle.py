@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
 from campaigns import rules
 from campaigns.models import BounceReasonCount, Campaign, CampaignCounters, Event, HourlyCount, Link, Message
 from campaigns.rules import Refused
+from campaigns.sql import sqlite
 from campaigns.sql.common import bulk_transaction, chunks
 from campaigns.times import utc_now
 from campaigns.tokens import make_token
@@ -143,9 +144,10 @@ def _create(items: list[dict[str, Any]]) -> list[Message]:
     totals: dict[int, int] = {}
     for item in items:
         totals[item["campaign_id"]] = totals.get(item["campaign_id"], 0) + 1
+    insert = _prepared_insert(messages)
     try:
         with transaction.atomic():
-            Message.objects.bulk_create(messages)
+            insert()
             for pk in sorted(totals):
                 CampaignCounters.objects.filter(pk=pk).update(total=F("total") + totals[pk])
     except IntegrityError:
@@ -155,6 +157,31 @@ def _create(items: list[dict[str, Any]]) -> list[Message]:
             raise
         raise Refused(f"the tracking_token {taken!r} is taken", field="tracking_token", status=409) from None
     return messages
+
+
+def _prepared_insert(messages: list[Message]) -> Callable[[], object]:
+    """What inserts the messages and gives them their ids.
+
+    On SQLite everything but the insert itself is done before the write lock is taken, which everybody else waits for meanwhile:
+    10,000 messages hold it for some 100 ms, by `bulk_create` it was 750.
+    """
+    if connection.vendor != "sqlite" or len(messages) < 100:
+        return lambda: Message.objects.bulk_create(messages)
+    fields = [field for field in Message._meta.concrete_fields if not field.primary_key]
+    own = [field for field in fields if field.attname in MESSAGE_FIELDS]
+    same = [field for field in fields if field.attname not in MESSAGE_FIELDS]  # of a new message: state, and the time of this call
+    columns = [str(field.column) for field in (*same, *own)]
+    alike = [field.get_db_prep_save(getattr(messages[0], field.attname), connection) for field in same]
+    rows = [[*alike, *(field.get_db_prep_save(getattr(message, field.attname), connection) for field in own)] for message in messages]
+
+    def insert() -> None:
+        with connection.cursor() as cursor:
+            first = sqlite.insert_messages(cursor, columns, rows)
+        for number, message in enumerate(messages):
+            message.pk = first + number
+            message._state.adding = False
+
+    return insert
 
 
 def _check_campaigns(wanted: set[int], items: int) -> None:

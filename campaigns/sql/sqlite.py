@@ -1,4 +1,4 @@
-"""What `apply()` says to SQLite. The write lock is held already (transactions are IMMEDIATE), so nothing here locks."""
+"""What `apply()` and `lifecycle` say to SQLite. The write lock is held already (transactions are IMMEDIATE), so nothing here locks."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ def write_states(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
 def insert_events(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
     """rows: EVENT_COLUMNS, `detail` as JSON text."""
     cursor.executemany(f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({', '.join(['%s'] * len(EVENT_COLUMNS))})", rows)
+
+
+def insert_messages(cursor: Any, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    """Insert messages under ids in a row; returns the first. (The table's ids are AUTOINCREMENT: none comes again.)"""
+    cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'")
+    first: int = (cursor.fetchone() or (0,))[0] + 1
+    marks = ", ".join(["%s"] * (len(columns) + 1))
+    cursor.executemany(
+        f"INSERT INTO messages (id, {', '.join(columns)}) VALUES ({marks})", [(first + number, *row) for number, row in enumerate(rows)]
+    )
+    return first

@@ -193,3 +193,24 @@ def test_deletes_take_turns_and_leave_no_event_behind(beside: str, monkeypatch) 
         thread.join(60)
     assert raised == []
     assert (Campaign.objects.count(), Message.objects.count(), Event.objects.count()) == (0, 0, 0)
+
+
+def test_many_messages_are_made_like_few(campaign: Campaign) -> None:
+    items = [
+        {"campaign_id": campaign.pk, "recipient_email": f"ü{n}@example.com", "tags": ["a", "b"], "metadata": {"n": n}, "template_id": n}
+        for n in range(250)
+    ]
+    lifecycle.create_message("before@example.com", campaign.pk)
+    made = lifecycle.create_messages(items)
+    after = lifecycle.create_message("after@example.com", campaign.pk)
+    found = list(Message.objects.filter(pk__gte=made[0].pk, pk__lte=made[-1].pk).order_by("pk"))
+    assert [message.pk for message in found] == [message.pk for message in made]
+    assert after.pk > made[-1].pk
+    for stored, returned, item in zip(found, made, items, strict=True):
+        assert all(getattr(stored, field.attname) == getattr(returned, field.attname) for field in Message._meta.concrete_fields)
+        assert (stored.recipient_email, stored.metadata, stored.status) == (item["recipient_email"], item["metadata"], "queued")
+    with pytest.raises(Refused, match="taken"):
+        lifecycle.create_messages(
+            [*items, {"campaign_id": campaign.pk, "recipient_email": "x@e.de", "tracking_token": made[3].tracking_token}]
+        )
+    assert CampaignCounters.objects.get(pk=campaign.pk).total == 252
