@@ -26,7 +26,7 @@ from django.db import connection, transaction
 INGESTER = (
     ENVIRONMENT
     + """
-from campaigns.lifecycle import give_way
+from campaigns.sql.common import give_way
 until, batches = time.monotonic() + float(sys.argv[2]), 0
 while time.monotonic() < until:
     give_way()
