@@ -222,7 +222,8 @@ def test_pages_work_without_javascript(browser: Browser, live_server: Any) -> No
     lifecycle.create_campaign("Beta")
     page.goto(f"{live_server.url}/dashboard")
     page.fill("#search", "alp")
-    page.click("button:has-text('Search')")
+    with page.expect_navigation():
+        page.click("button:has-text('Search')")
     assert page.locator("tbody tr").count() == 1
 
 
