@@ -199,8 +199,7 @@ def delete_campaign(campaign: Campaign, seconds: float = 0.5) -> None:
 
     What is not gone after `seconds` the ingester finishes; `purge_deleted()` is what it calls.
     """
-    with transaction.atomic():
-        Campaign.objects.living().filter(pk=campaign.pk).update(deleted_at=utc_now())
+    Campaign.objects.living().filter(pk=campaign.pk).update(deleted_at=utc_now())
     until = time.monotonic() + seconds
     for _ in purge_deleted():
         if time.monotonic() >= until:

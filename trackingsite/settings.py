@@ -104,7 +104,6 @@ TEMPLATES = [
         },
     }
 ]
-FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
 
 if CONF.database_url:
     DATABASES: dict[str, dict[str, Any]] = {
