@@ -46,7 +46,7 @@ $(INSTALLED): pyproject.toml requirements.txt | $(VENV)
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,postgres]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,postgres,redis]'
 	@touch $@
 
 clean:

@@ -14,6 +14,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -38,6 +39,8 @@ DEFAULTS: dict[str, str] = {
     "TRACKING_SECRET_KEY": "",
     "TRACKING_SPOOL_FSYNC": "interval",
     "TRACKING_SPOOL_KEEP": "25h,1GB",
+    "TRACKING_SPOOL_URL": "",
+    "TRACKING_CACHE_URL": "",
     "TRACKING_WORKERS": "",
     "TRACKING_TRUSTED_PROXIES": "",
     "TRACKING_ALLOWED_HOSTS": "*",
@@ -209,6 +212,21 @@ class Conf:
         size = int(match[3]) * 1000 ** ["B", "KB", "MB", "GB", "TB"].index(match[4].upper())
         return SpoolKeep(seconds, size)
 
+    # -- more than one machine
+
+    @cached_property
+    def spool_url(self) -> str:
+        """The Redis that hits are shipped through; "" where each machine drains its own spool."""
+        url = self._redis_url("TRACKING_SPOOL_URL")
+        if url and self.database_url is None:
+            raise WrongSetting("TRACKING_SPOOL_URL", "needs PostgreSQL (set TRACKING_DATABASE_URL): a SQLite file is of one machine")
+        return url
+
+    @cached_property
+    def cache_url(self) -> str:
+        """The Redis of Django's cache; "" for one in each process."""
+        return self._redis_url("TRACKING_CACHE_URL")
+
     # -- who may do what
 
     @cached_property
@@ -305,6 +323,23 @@ class Conf:
         if value not in choices:
             raise WrongSetting(name, f"must be one of {', '.join(choices)}, not {self.text(name)!r}")
         return value
+
+    def _redis_url(self, name: str) -> str:
+        url = self.text(name)
+        if not url:
+            return ""
+        try:
+            parts = urlsplit(url)
+            right = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and re.fullmatch(r"/?\d*", parts.path)
+            right = right or (parts.scheme == "unix" and parts.path)
+            _ = parts.port
+        except ValueError:
+            right = False
+        if not right:
+            raise WrongSetting(name, "must look like redis://:password@host:6379/0")
+        if find_spec("redis") is None:
+            raise WrongSetting(name, "needs the package redis: pip install -e '.[redis]'")
+        return url
 
     def _list(self, name: str) -> list[str]:
         return [item for item in re.split(r"[\s,]+", self.text(name)) if item]

@@ -124,6 +124,14 @@ else:
             "TEST": {"NAME": str(CONF.db_path) + ".test"},
         }
     }
+
+if CONF.cache_url:
+    CACHES = {"default": {"BACKEND": "trackingsite.cache.RedisCacheOrNone", "LOCATION": CONF.cache_url, "KEY_PREFIX": "tracking"}}
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+#: Sessions stay in the database, cache or not: one that was ended must not come back with what a cache remembers of it.
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 USE_TZ = True

@@ -81,6 +81,8 @@ def test_postgresql_keeps_spool_and_keys_in_a_folder_of_data(here: Path) -> None
         ("TRACKING_SECRET_KEY", "short"),
         ("TRACKING_TRUSTED_PROXIES", "nginx"), ("TRACKING_UNSIGNED_LINKS", "maybe"), ("TRACKING_REDIRECT_HOSTS", "https://example.com/"),
         ("TRACKING_ALLOWED_HOSTS", "http://x/"), ("TRACKING_DATA_DIR", "/etc/passwd"),
+        ("TRACKING_SPOOL_URL", "localhost:6379"), ("TRACKING_SPOOL_URL", "redis://"), ("TRACKING_SPOOL_URL", "redis://host:port"),
+        ("TRACKING_SPOOL_URL", "redis://host/name"), ("TRACKING_SPOOL_URL", "redis://host"), ("TRACKING_CACHE_URL", "memcached://host"),
         ("TRACKING_STORE_IP", "half"), ("TRACKING_LOG_FORMAT", "xml"), ("TRACKING_LOCAL_ACCESS", "sometimes"),
     ],
 )  # fmt: skip
@@ -94,6 +96,18 @@ def test_a_wrong_value_is_one_line_that_names_the_setting(here: Path, name: str,
 def test_postgresql_needs_a_secret_of_its_own(here: Path) -> None:
     with pytest.raises(WrongSetting, match="TRACKING_SECRET_KEY"):
         conf(here, TRACKING_DATABASE_URL="postgresql://u:p@db/tracking").check()
+
+
+def test_a_spool_in_redis_needs_postgresql_and_its_package(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = {"TRACKING_DATABASE_URL": "postgresql://u:p@db/tracking", "TRACKING_SECRET_KEY": "x" * 40}
+    with pytest.raises(WrongSetting, match="PostgreSQL"):
+        conf(here, TRACKING_SPOOL_URL="redis://host").check()
+    url = "rediss://user:pass@host:6380/2"
+    assert conf(here, TRACKING_SPOOL_URL=url, TRACKING_CACHE_URL="unix:///run/redis.sock", **shared).spool_url == url
+    monkeypatch.setattr("tracking.conf.find_spec", lambda name: None)
+    for name in ("TRACKING_SPOOL_URL", "TRACKING_CACHE_URL"):
+        with pytest.raises(WrongSetting, match=rf"^{name}: needs the package redis: pip install"):
+            conf(here, **{name: url}, **shared).check()
 
 
 def test_every_setting_is_documented() -> None:
