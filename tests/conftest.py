@@ -13,6 +13,7 @@ from campaigns.apply import forget_interned
 from campaigns.models import Campaign, Message
 from tracking import keys
 from tracking.ingest import drain
+from tracking.metrics import shared
 from tracking.spool import writer
 
 
@@ -25,6 +26,7 @@ def _fresh_process() -> Iterator[None]:
         opened.lost = 0
         opened._retry_at = 0.0
     shutil.rmtree(settings.CONF.spool_dir, ignore_errors=True)
+    shared.close_counters()
     drain.forget_positions()
     forget_interned()
     keys.forget_keys()

@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from campaigns.events import now_ms
+from tracking.metrics.names import UNSAID, count_loss, settle_loss
+from tracking.metrics.shared import close_counters, process_counters
 from tracking.spool.lines import lost_line
 
 logger = logging.getLogger("tracking.spool")
@@ -41,6 +43,7 @@ class SpoolWriter:
     def __init__(self, folder: Path, fsync: str = "interval") -> None:
         self.folder = folder
         self.always = fsync == "always"
+        self.counters = process_counters(folder)
         self.lost = 0  # hits not written and not yet said in a segment
         self._reset()
 
@@ -49,6 +52,7 @@ class SpoolWriter:
         self._sync_lock = threading.Lock()
         self._pid = os.getpid()
         self._descriptor = -1
+        self._path = self.folder
         self._size = 0
         self._opened = 0.0
         self._retry_at = 0.0
@@ -75,9 +79,19 @@ class SpoolWriter:
         return True
 
     def close(self) -> None:
-        """End the segment, synced. The next append begins a new one."""
+        """End the segment, synced, with what was lost said in it. The next append begins a new one."""
         with self._sync_lock, self._lock:
+            if self.lost:
+                self._write(())
             self._end_segment()
+
+    def adopt_losses(self) -> None:
+        """Say what writers that died had lost and not said."""
+        if lost := self.counters.claim(UNSAID):
+            with self._lock:
+                self.lost += lost
+                self.counters.add(UNSAID, lost)
+            self.close()
 
     # -- under the lock
 
@@ -89,26 +103,32 @@ class SpoolWriter:
         try:
             if self._descriptor < 0:
                 if now < self._retry_at:
-                    self.lost += len(lines)
+                    self._lose(len(lines))
                     return False
                 self._begin_segment()
             said = (lost_line(self.lost),) if self.lost else ()
             data = b"".join((*said, *lines))
             written = os.write(self._descriptor, data)
         except OSError as error:
-            self.lost += len(lines)
+            self._lose(len(lines))
             self._fail(error)
             return False
         # Of a short write the whole lines stay: a reader may have seen them already.
         whole = written if written == len(data) else data.rfind(b"\n", 0, written) + 1
         self._size += whole
         if said and whole:
+            settle_loss(self.counters, self.lost)
+            logger.warning("%s can be written again; %d hits were lost", self.folder, self.lost)
             self.lost = 0
         if whole == len(data):
             return True
-        self.lost += len(lines) - max(0, data.count(b"\n", 0, whole) - len(said))
+        self._lose(len(lines) - max(0, data.count(b"\n", 0, whole) - len(said)))
         self._fail(OSError("short write: the disk is full"))
         return False
+
+    def _lose(self, hits: int) -> None:
+        self.lost += hits
+        count_loss(self.counters, hits)
 
     def _begin_segment(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -127,6 +147,7 @@ class SpoolWriter:
                     path.unlink()
             raise
         self._descriptor, self._size, self._opened = descriptor, 0, time.monotonic()
+        self._path = self.folder / f"{name}.jsonl"
 
     def _end_segment(self) -> None:
         if self._descriptor < 0:
@@ -146,11 +167,13 @@ class SpoolWriter:
         if self._descriptor >= 0:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
+                if not self._size:  # a full disk still makes empty files, one at each try
+                    self._path.unlink()
             self._end_segment()
         self._retry_at = now + RETRY_SECONDS
         if now - self._logged_at >= 60:
             self._logged_at = now
-            logger.error("hits are answered but lost, %d so far: %s cannot be written: %s", self.lost + 1, self.folder, error)
+            logger.error("hits are answered but lost, %d so far: %s cannot be written: %s", self.lost, self.folder, error)
 
     # -- syncing
 
@@ -206,9 +229,10 @@ def process_writer(folder: Path, fsync: str = "interval") -> SpoolWriter:
 
 
 def close_writers() -> None:
-    """End the segments of this process, synced, so that readers see them whole."""
+    """End the segments of this process, synced, so that readers see them whole; and its pages of numbers."""
     for writer in list(_writers.values()):
         writer.close()
+    close_counters()
 
 
 def _after_fork() -> None:
