@@ -330,8 +330,8 @@ class Conf:
             return ""
         try:
             parts = urlsplit(url)
-            right = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and re.fullmatch(r"/?\d*", parts.path)
-            right = right or (parts.scheme == "unix" and parts.path)
+            host = parts.scheme in ("redis", "rediss") and parts.hostname and re.fullmatch(r"/?\d*", parts.path)
+            right = bool(host or (parts.scheme == "unix" and parts.path))
             _ = parts.port
         except ValueError:
             right = False

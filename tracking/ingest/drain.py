@@ -95,6 +95,14 @@ def drain(budget: float | None = None) -> int:
     return sum(_unread(segment) for segment in waiting)
 
 
+def drain_once() -> bool:
+    """Apply what the spool holds now; whether there was something to do. Raises `OperationalError` when the database is away."""
+    before = pending()
+    if before:
+        drain()
+    return before > 0 and pending() != before
+
+
 def _unread(segment: Segment) -> int:
     return max(0, segment.size - _positions.get(segment.name, 0))
 
@@ -178,6 +186,40 @@ def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: _Dea
         DeadLetter.objects.bulk_create(letters)
         cursor.execute("UPDATE spool_positions SET position = %s WHERE segment = %s", [end, name])
     return end
+
+
+def apply_chunk(name: str, lines: Sequence[Line], *, torn: bool = False) -> int | None:
+    """Apply what is new of these lines of any machine's segment. Returns how far it is applied then.
+
+    Where that is before the lines, there is a gap and nothing was done. None: the segment has no position, and so no owner any more.
+    Raises `OperationalError` when the database is away.
+    """
+    with transaction.atomic():
+        position = SpoolPosition.objects.select_for_update().filter(pk=name).values_list("position", flat=True).first()
+        fresh = [] if position is None else [line for line in lines if line.start >= position]
+        if not fresh or fresh[0].start != position:
+            return position
+        _apply_lines(name, position, fresh, _Deadline(None), torn=torn)
+    return _positions.pop(name)
+
+
+def positions_to_ship() -> tuple[list[Segment], dict[str, int]]:
+    """The segments of this machine that wait, and how far the database has applied them.
+
+    Here a segment gets its position, and without one no chunk of it is applied: one that Redis remembers for longer than the
+    database remembers the segment cannot be taken for new.
+    """
+    found = reader.segments(settings.CONF.spool_dir)
+    waiting = [segment for segment in found if _unread(segment)]
+    if waiting:
+        names = [segment.name for segment in waiting]
+        known = dict(SpoolPosition.objects.filter(pk__in=names).values_list("segment", "position"))
+        SpoolPosition.objects.bulk_create([SpoolPosition(segment=name) for name in names if name not in known], ignore_conflicts=True)
+        _positions.update({name: known.get(name, 0) for name in names})
+    for segment in waiting:
+        if not _unread(segment):
+            _put_away(segment)
+    return waiting, {segment.name: _positions[segment.name] for segment in waiting}
 
 
 def _parse(name: str, lines: Sequence[Line]) -> tuple[list[TrackingEvent], int, list[DeadLetter]]:

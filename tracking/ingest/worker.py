@@ -3,6 +3,8 @@
     python -m tracking.ingest.worker --parent-pipe
 
 is how a server runs it: until its standard input ends, which it does when the server's process does, however that ends.
+
+With TRACKING_SPOOL_URL a server's ingester ships what is in its spool, and `ingest run` takes in what others ship.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 logger = logging.getLogger("tracking.ingest")
 
@@ -26,17 +29,46 @@ TIDY_SECONDS = 60.0
 PURGE_SECONDS = 2.0
 
 
-def run(stop: threading.Event) -> None:
-    """Drain until `stop` is set, then once more; then leave the database file whole for a plain copy."""
+class Work(Protocol):
+    """What an ingester does again and again."""
+
+    def step(self) -> bool:
+        """Do a part; whether there was something to do. Raises what `AWAY` is."""
+
+    def finish(self) -> None:
+        """Do the rest, at the end. Raises what `AWAY` is."""
+
+
+class Draining:
+    """Applies the spool of this machine."""
+
+    def step(self) -> bool:
+        from tracking.ingest.drain import drain_once
+
+        return drain_once()
+
+    def finish(self) -> None:
+        from tracking.ingest.drain import drain
+
+        drain()
+
+
+def run(stop: threading.Event, *, of_server: bool = False) -> None:
+    """Work until `stop` is set, then do the rest; then leave the database file whole for a plain copy."""
+    from django.conf import settings
     from django.db import connection
 
-    from tracking.ingest.drain import AWAY, drain, tidy
+    from tracking.ingest.drain import AWAY, tidy
 
-    timers = [_Timer(TIDY_SECONDS, tidy), _Timer(PURGE_SECONDS, _purge)]
+    url = settings.CONF.spool_url
+    work = _work(url, of_server=of_server)
+    timers = [_Timer(TIDY_SECONDS, tidy)]
+    if not (url and of_server):  # where ingestion is apart, that is done apart too
+        timers.append(_Timer(PURGE_SECONDS, _purge))
     pause, quiet = RETRY_SECONDS[0], False
     while not stop.is_set():
         try:
-            busy = _drain_once(drain)
+            busy = work.step()
             for timer in timers:
                 timer.run_if_due()
             if busy:
@@ -52,19 +84,22 @@ def run(stop: threading.Event) -> None:
             stop.wait(pause)
             pause = min(pause * 2, RETRY_SECONDS[1])
     with suppress(*AWAY):
-        drain()
+        work.finish()
         _checkpoint()
     connection.close()
 
 
-def _drain_once(drain: Callable[[], int]) -> bool:
-    """Whether there was something to do."""
-    from tracking.ingest.drain import pending
+def _work(url: str, *, of_server: bool) -> Work:
+    """The client of Redis is only imported where there is one."""
+    if not url:
+        return Draining()
+    if of_server:
+        from tracking.ingest.ship import Shipping
 
-    before = pending()
-    if before:
-        drain()
-    return before > 0 and pending() != before
+        return Shipping(url)
+    from tracking.ingest.consume import Consuming
+
+    return Consuming(url)
 
 
 def _purge() -> None:
@@ -117,7 +152,8 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if "--parent-pipe" in sys.argv[1:]:
+    of_server = "--parent-pipe" in sys.argv[1:]
+    if of_server:
         threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
     with suppress(OSError):
         os.nice(5)  # hits come first
@@ -129,7 +165,7 @@ def main() -> int:
             logger.warning("%s", error)
             stop.wait(RETRY_SECONDS[1])
     if not stop.is_set():
-        run(stop)
+        run(stop, of_server=of_server)
     return 0
 
 
