@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from campaigns.apply import apply
 from campaigns.events import TrackingEvent
 from campaigns.sql.common import give_way
+from tracking.metrics.names import count_ingested
+from tracking.metrics.shared import process_counters
 from tracking.models import DeadLetter, SpoolPosition
 from tracking.spool import reader
 from tracking.spool.lines import MAX_LINE, BadLine, Lost, parse_line
@@ -184,6 +187,7 @@ def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: _Dea
         unknown = apply(events).unknown
         count(cursor, unknown_tokens=unknown, dropped=lost)
         DeadLetter.objects.bulk_create(letters)
+        transaction.on_commit(partial(_count_ingested, events, unknown, len(letters)))
         cursor.execute("UPDATE spool_positions SET position = %s WHERE segment = %s", [end, name])
     return end
 
@@ -220,6 +224,11 @@ def positions_to_ship() -> tuple[list[Segment], dict[str, int]]:
         if not _unread(segment):
             _put_away(segment)
     return waiting, {segment.name: _positions[segment.name] for segment in waiting}
+
+
+def _count_ingested(events: Sequence[TrackingEvent], unknown: int, dead: int) -> None:
+    lag = max(0.0, time.time() - events[0].occurred_at / 1000) if events else None
+    count_ingested(process_counters(settings.CONF.spool_dir), len(events) - unknown, unknown, dead, lag)
 
 
 def _parse(name: str, lines: Sequence[Line]) -> tuple[list[TrackingEvent], int, list[DeadLetter]]:

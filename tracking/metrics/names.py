@@ -56,7 +56,7 @@ INGESTED = CounterFamily(
 )
 LAG = HistogramFamily(
     "tracking_ingest_lag_seconds",
-    "From a hit to its commit in the database: the oldest of each batch.",
+    "From a hit to its commit in the database: the first of each batch.",
     (),
     (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
 )
@@ -97,12 +97,13 @@ def settle_loss(counters: Counters, n: int) -> None:
     counters.add(UNSAID, -n)
 
 
-def count_ingested(counters: Counters, applied: int, unknown: int, dead: int, lag: float) -> None:
-    """A batch was committed whose oldest hit is `lag` seconds old."""
+def count_ingested(counters: Counters, applied: int, unknown: int, dead: int, lag: float | None) -> None:
+    """A batch was committed whose first hit is `lag` seconds old."""
     for outcome, n in (("applied", applied), ("unknown", unknown), ("dead_letter", dead)):
         if n:
             counters.add(INGESTED.of(outcome), n)
-    LAG.observe(counters, lag)
+    if lag is not None:
+        LAG.observe(counters, lag)
     _count_recent(counters, applied + unknown + dead)
 
 

@@ -135,7 +135,7 @@ class Counters:
             if alone:
                 numbers.take(self._own(), alive=False)
                 self._store(numbers.totals, {*folded, self._path.name})
-            if not self.folder.exists():  # nobody will ever ask
+            if not self.folder.is_dir():  # nobody will ever ask
                 self._path.unlink(missing_ok=True)
             self._forget()
 
@@ -149,7 +149,7 @@ class Counters:
         if self._page is None and not self._pageless:
             try:
                 self._begin_page()
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 self._pageless = True  # not tried again
                 logger.warning("what this process counts, it alone will know: %s", error)
         slot = self._slots[name] = [0, 0]
@@ -181,7 +181,7 @@ class Counters:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._page = mmap.mmap(descriptor, PAGE_BYTES)
             hidden.rename(path)
-        except OSError:
+        except (OSError, ValueError):
             os.close(descriptor)
             hidden.unlink(missing_ok=True)
             raise
