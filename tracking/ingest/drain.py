@@ -207,23 +207,26 @@ def apply_chunk(name: str, lines: Sequence[Line], *, torn: bool = False) -> int 
     return _positions.pop(name)
 
 
-def positions_to_ship() -> tuple[list[Segment], dict[str, int]]:
+def positions_to_ship() -> dict[Segment, int]:
     """The segments of this machine that wait, and how far the database has applied them.
 
     Here a segment gets its position, and without one no chunk of it is applied: one that Redis remembers for longer than the
     database remembers the segment cannot be taken for new.
     """
-    found = reader.segments(settings.CONF.spool_dir)
-    waiting = [segment for segment in found if _unread(segment)]
-    if waiting:
-        names = [segment.name for segment in waiting]
-        known = dict(SpoolPosition.objects.filter(pk__in=names).values_list("segment", "position"))
-        SpoolPosition.objects.bulk_create([SpoolPosition(segment=name) for name in names if name not in known], ignore_conflicts=True)
-        _positions.update({name: known.get(name, 0) for name in names})
+    waiting = [segment for segment in reader.segments(settings.CONF.spool_dir) if _unread(segment)]
+    if not waiting:
+        return {}
+    names = [segment.name for segment in waiting]
+    known = dict(SpoolPosition.objects.filter(pk__in=names).values_list("segment", "position"))
+    if new := [SpoolPosition(segment=name) for name in names if name not in known]:
+        SpoolPosition.objects.bulk_create(new, ignore_conflicts=True)
+    positions = {segment: known.get(segment.name, 0) for segment in waiting}
+    _positions.update({segment.name: position for segment, position in positions.items()})
     for segment in waiting:
-        if not _unread(segment):
+        if positions[segment] >= segment.size:
             _put_away(segment)
-    return waiting, {segment.name: _positions[segment.name] for segment in waiting}
+            del positions[segment]
+    return positions
 
 
 def _count_ingested(events: Sequence[TrackingEvent], unknown: int, dead: int) -> None:

@@ -25,12 +25,12 @@ class Shipping:
     def step(self) -> bool:
         """Whether there was something to send, and room for it. Raises what `AWAY` is, when what can be sent without the database was."""
         try:
-            segments, positions = positions_to_ship()
+            positions = positions_to_ship()
         except AWAY:
-            segments = reader.segments(settings.CONF.spool_dir)
-            self.stream.attempt(lambda: self.shipper.step(segments, None))
+            here = dict.fromkeys(reader.segments(settings.CONF.spool_dir))
+            self.stream.attempt(lambda: self.shipper.step(here))
             raise
-        return self.stream.attempt(lambda: self.shipper.step(segments, positions))
+        return self.stream.attempt(lambda: self.shipper.step(positions))
 
     def finish(self) -> None:
         """Send what is left, and apply what nobody has taken in yet: the machine may end with its disk. Raises what `AWAY` is."""

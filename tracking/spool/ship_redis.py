@@ -65,29 +65,24 @@ class Shipper:
         """Chunks that were sent and are not applied, as far as we know."""
         return sum(len(flow.sent) for flow in self._flows.values())
 
-    def step(self, segments: Sequence[Segment], positions: Mapping[str, int] | None) -> bool:
+    def step(self, positions: Mapping[Segment, int | None]) -> bool:
         """Send what there is room for; whether anything was.
 
-        `positions` are the database's; a segment that is not among them is not shipped. None when the database is away: then
-        what it knew before goes on, so that Redis holds as much as it may. Raises RedisError.
+        `positions` are the segments that wait, as the database has them; None where it is away: then what it has seen before goes on,
+        so that Redis holds as much as it may. Raises RedisError.
         """
         now = time.monotonic()
-        here = {segment.name: segment for segment in segments}
-        for name in self._flows.keys() - here.keys():
-            del self._flows[name]  # applied to its end
-        for name in here:
-            self._follow(name, positions, now)
-        return self._send([(here[name], flow) for name, flow in self._flows.items()], now)
+        for gone in self._flows.keys() - {segment.name for segment in positions}:
+            del self._flows[gone]  # applied to its end
+        for segment, position in positions.items():
+            self._follow(segment.name, position, now)
+        return self._send([(segment, self._flows[segment.name]) for segment in positions if segment.name in self._flows], now)
 
-    def _follow(self, name: str, positions: Mapping[str, int] | None, now: float) -> None:
+    def _follow(self, name: str, position: int | None, now: float) -> None:
         flow = self._flows.get(name)
-        if positions is None:
+        if position is None:
             if flow is not None:
                 flow.moved_at = now  # nothing can move
-            return
-        position = positions.get(name)
-        if position is None:
-            self._flows.pop(name, None)
         elif flow is None:
             self._flows[name] = _Flow(position, now)
         else:
