@@ -111,9 +111,9 @@ def health(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
-    """Whether everything works: a word for everybody, the details for who may read."""
+    """Whether everything works: a word for everybody (`ready`, `degraded`, `unready`), the details for who may read."""
     state = readiness()
-    told: dict[str, Any] = {"status": "ready" if state.ready else "unready"}
+    told: dict[str, Any] = {"status": state.word}
     if _may_read(request):
         told |= state.details()
     response = _send(request, Answer(200 if state.ready else 503, _JSON, orjson.dumps(told)))

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 
 import pytest
+import time_machine
 from django.conf import settings
 
 from campaigns.events import EventKind, now_ms
 from campaigns.models import CampaignCounters, Message
 from tests.tracking.conftest import Ran
-from tracking.models import DeadLetter
+from tracking.ingest import drain
+from tracking.ingest.status import ingest_status
+from tracking.metrics.names import count_loss
+from tracking.metrics.shared import process_counters
+from tracking.models import DeadLetter, IngestCount
 from tracking.spool import writer
 from tracking.spool.lines import hit_line
 
@@ -23,12 +30,65 @@ def hit(token: str = "uuid-token") -> bytes:
     return hit_line(EventKind.OPENED, token, now_ms())
 
 
-def test_status_has_exactly_these_keys_and_drains_nothing(cli: Cli, message: Message) -> None:
+def test_status_says_how_things_stand_and_drains_nothing(cli: Cli, message: Message) -> None:
     append(hit())
     found = cli("email-tracking-cli ingest status --json").json
-    assert list(found) == ["pending", "lag_seconds", "dead_letters", "unknown_tokens", "dropped"]
-    assert found["pending"] == len(hit())
-    assert f"Pending:        {len(hit())} bytes\n" in cli("email-tracking-cli ingest status").out
+    assert list(found)[:5] == ["pending", "lag_seconds", "dead_letters", "unknown_tokens", "dropped"]
+    assert (found["pending"], found["segments"], found["ingesters"], found["disk"]["writable"]) == (len(hit()), 1, 0, True)
+    shown = cli("email-tracking-cli ingest status").out
+    assert f"Pending:        {len(hit())} bytes in 1 segment\n" in shown
+    assert "Ingesters:      0\n" in shown
+    assert "cannot be written" not in shown
+
+
+@pytest.mark.django_db(transaction=True)
+def test_status_says_how_many_events_came_in_within_the_last_minute(cli: Cli, message: Message) -> None:
+    with time_machine.travel("2026-03-01T12:00:00Z") as clock:
+        append(*[hit() for _ in range(30)])
+        cli("email-tracking-cli ingest drain")
+        clock.shift(10)
+        append(*[hit() for _ in range(60)])
+        cli("email-tracking-cli ingest drain")
+        rates = []
+        for seconds in (18, 18, 19, 18):
+            clock.shift(seconds)
+            rates.append(cli("email-tracking-cli ingest status --json").json["events_per_second"])
+    assert rates == [1.5, 1.5, 1.0, 0.0]
+
+
+def test_losses_are_shown_at_once_whichever_process_had_them(cli: Cli, message: Message) -> None:
+    append(hit())
+    counters = process_counters(settings.CONF.spool_dir)
+    count_loss(counters, 7)
+    found = cli("email-tracking-cli ingest status --json").json
+    assert (found["dropped"], found["disk"]["writable"]) == (7, False)
+    assert "hits cannot be written" in cli("email-tracking-cli ingest status").out
+    counters.close()
+    assert cli("email-tracking-cli ingest status --json").json["dropped"] == 7
+
+
+def test_a_loss_that_is_said_is_not_counted_twice(cli: Cli, message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0)
+    one, really = writer.process_writer(settings.CONF.spool_dir), os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    assert not one.append_many([hit(), hit()])
+    monkeypatch.setattr(os, "write", really)
+    assert one.append(hit())
+    assert cli("email-tracking-cli ingest status --json").json["dropped"] == 2
+    cli("email-tracking-cli ingest drain")
+    assert cli("email-tracking-cli ingest status --json").json["dropped"] == 2
+
+
+def test_what_a_dead_process_lost_and_did_not_say_the_ingester_says(message: Message) -> None:
+    append(hit())
+    counters = process_counters(settings.CONF.spool_dir)
+    count_loss(counters, 3)
+    counters.close()
+    for _ in range(2):
+        drain.tidy()
+        drain.drain()
+        assert dict(IngestCount.objects.values_list("name", "n")) == {"dropped": 3}
+    assert ingest_status()["dropped"] == 3
 
 
 def test_drain_takes_in_what_is_there(cli: Cli, message: Message) -> None:

@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import time_machine
 from django.conf import settings
 from django.db import OperationalError, ProgrammingError, connection
 from django.test import Client
+
+from tracking.metrics.names import count_loss
+from tracking.metrics.shared import process_counters
 
 FAR = {"REMOTE_ADDR": "203.0.113.5"}
 
@@ -28,14 +32,39 @@ def test_head_answers_like_get_and_nothing_else_is_allowed(path: str) -> None:
 @pytest.mark.django_db
 def test_who_may_read_sees_database_spool_and_lag() -> None:
     client = Client()
-    assert client.get("/health/ready").json() == {
-        "status": "ready", "database": "ok", "spool": {"writable": True, "pending": 0}, "lag_seconds": 0.0,
-    }  # fmt: skip
+    report = client.get("/health/ready").json()
+    assert report.pop("spool").pop("free_bytes") > 1_000_000
+    assert report == {"status": "ready", "database": "ok", "lag_seconds": 0.0, "ingesters": 0}
+    client.get("/track/pixel/other")
     client.get("/track/pixel/tok")
     report = client.get("/health/ready").json()
     assert report["spool"]["pending"] > 0
     assert report["lag_seconds"] >= 0
     assert Client(**FAR).get("/health/ready").json() == {"status": "ready"}
+
+
+@pytest.mark.django_db
+def test_a_node_that_is_behind_says_so_and_stays_in_rotation() -> None:
+    with time_machine.travel("2026-03-01T12:00:00Z") as clock:
+        Client().get("/track/pixel/tok")
+        assert Client(**FAR).get("/health/ready").json() == {"status": "ready"}
+        clock.shift(61)
+        answer = Client(**FAR).get("/health/ready")
+        assert (answer.status_code, answer.json()) == (200, {"status": "degraded"})
+        assert Client().get("/health/ready").json()["lag_seconds"] >= 61
+
+
+@pytest.mark.django_db
+def test_a_node_that_loses_hits_is_unready_whatever_room_its_disk_has() -> None:
+    with time_machine.travel("2026-03-01T12:00:00Z") as clock:
+        count_loss(process_counters(settings.CONF.spool_dir), 2)
+        answer = Client().get("/health/ready")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unready")
+        spool = answer.json()["spool"]
+        assert (spool["writable"], spool["dropped"]) == (False, 2)
+        clock.shift(11)
+        answer = Client().get("/health/ready")
+        assert (answer.status_code, answer.json()["spool"]["dropped"]) == (200, 2)
 
 
 @pytest.mark.django_db

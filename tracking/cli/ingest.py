@@ -74,11 +74,14 @@ def status(as_json: Json = False) -> None:
     output.say(
         output.facts(
             [
-                ("Pending", f"{found['pending']} bytes"),
+                ("Pending", f"{found['pending']} bytes in {output.counted(found['segments'], 'segment')}"),
                 ("Lag", f"{found['lag_seconds']} seconds"),
                 ("Dead letters", found["dead_letters"]),
                 ("Unknown tokens", found["unknown_tokens"]),
                 ("Dropped", found["dropped"]),
+                ("Rate", f"{found['events_per_second']} events a second, over the last minute"),
+                ("Ingesters", found["ingesters"]),
+                ("Disk", f"{found['disk']['free_bytes']} bytes free" + ("" if found["disk"]["writable"] else "; hits cannot be written")),
             ]
         )
     )

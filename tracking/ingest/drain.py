@@ -28,6 +28,7 @@ from tracking.models import DeadLetter, SpoolPosition
 from tracking.spool import reader
 from tracking.spool.lines import MAX_LINE, BadLine, Lost, parse_line
 from tracking.spool.reader import Line, Segment
+from tracking.spool.writer import process_writer
 
 logger = logging.getLogger("tracking.ingest")
 
@@ -286,9 +287,11 @@ def tidy(folder: Path | None = None) -> None:
     """Put the spool's folder in order.
 
     Segments that are done go to the applied ones; applied ones come back that the database has not applied to their end (it
-    lost commits with the power, or was restored from a backup); those past keeping are removed.
+    lost commits with the power, or was restored from a backup); those past keeping are removed. What processes lost that died
+    before they could say it, is said.
     """
     folder = settings.CONF.spool_dir if folder is None else folder
+    process_writer(folder, settings.CONF.spool_fsync).adopt_losses()
     for segment in reader.segments(folder):
         if not _unread(segment):
             _put_away(segment)

@@ -3,32 +3,79 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from django.conf import settings
 
+from tracking.metrics.names import INGESTERS, LOST, LOST_AT, UNSAID, recent_rate
+from tracking.metrics.shared import Numbers, process_counters
 from tracking.models import DeadLetter, IngestCount, SpoolPosition
 from tracking.spool import reader
-from tracking.spool.writer import process_writer
+from tracking.spool.disk import disk_under
+
+#: Who lost a hit so many seconds ago may lose the next one too. A writer tries its disk again after one.
+LOSING_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What is in the spool and not in the database."""
+
+    pending: int  # bytes
+    segments: int
+    lag: float  # seconds since the oldest of it was written, 0 when there is nothing
+
+
+def backlog() -> Backlog:
+    segments = reader.segments(settings.CONF.spool_dir)
+    positions = dict(SpoolPosition.objects.filter(pk__in=[segment.name for segment in segments]).values_list("segment", "position"))
+    waiting = [(segment, positions.get(segment.name, 0)) for segment in segments if segment.size > positions.get(segment.name, 0)]
+    return Backlog(
+        sum(segment.size - position for segment, position in waiting),
+        len(waiting),
+        max((_age(segment, position) for segment, position in waiting), default=0.0),
+    )
 
 
 def ingest_status() -> dict[str, Any]:
     """`pending` bytes not applied, `lag_seconds` since the oldest of them was written (0 when there are none), `dead_letters`,
-    `unknown_tokens` and `dropped` hits since the beginning."""
-    folder = settings.CONF.spool_dir
-    segments = reader.segments(folder)
-    positions = dict(SpoolPosition.objects.filter(pk__in=[segment.name for segment in segments]).values_list("segment", "position"))
-    waiting = [(segment, positions.get(segment.name, 0)) for segment in segments if segment.size > positions.get(segment.name, 0)]
+    `unknown_tokens` and `dropped` hits since the beginning; `segments` that are not applied to their end, `events_per_second`
+    of the last minute and `ingesters` of this machine, and the `disk` of its spool."""
+    waiting, numbers, disk = backlog(), read_numbers(), disk_under(settings.CONF.spool_dir)
     counts = dict(IngestCount.objects.values_list("name", "n"))
-    unsaid = process_writer(folder, settings.CONF.spool_fsync).lost
     return {
-        "pending": sum(segment.size - position for segment, position in waiting),
-        "lag_seconds": max((_age(segment, position) for segment, position in waiting), default=0.0),
+        "pending": waiting.pending,
+        "lag_seconds": waiting.lag,
         "dead_letters": DeadLetter.objects.count(),
         "unknown_tokens": counts.get("unknown_tokens", 0),
-        "dropped": counts.get("dropped", 0) + unsaid,
+        "dropped": dropped(numbers, counts.get("dropped", 0)),
+        "segments": waiting.segments,
+        "events_per_second": round(recent_rate(numbers.held), 1),
+        "ingesters": ingesters(numbers),
+        "disk": {"writable": disk.writable and not is_losing(numbers), "free_bytes": disk.free},
     }
+
+
+def read_numbers() -> Numbers:
+    """What all processes of this machine counted."""
+    return process_counters(settings.CONF.spool_dir).read()
+
+
+def dropped(numbers: Numbers, applied: int) -> int:
+    """Hits lost to a full disk: `applied` are those that the database was told of. What was said in a segment and is not applied
+    is in neither number, but it is among those that this machine counted as it lost them."""
+    return max(applied + numbers.totals[UNSAID], numbers.totals[LOST.of()])
+
+
+def ingesters(numbers: Numbers) -> int:
+    return sum(each.get(INGESTERS, 0) for each in numbers.held)
+
+
+def is_losing(numbers: Numbers) -> bool:
+    """Whether hits are being lost, whatever the disk says of its room (a quota, a broken one)."""
+    return any(time.time() - each.get(LOST_AT, 0) < LOSING_SECONDS for each in numbers.held)
 
 
 def _age(segment: reader.Segment, position: int) -> float:

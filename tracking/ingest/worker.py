@@ -59,7 +59,11 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     from django.db import connection
 
     from tracking.ingest.drain import AWAY, tidy
+    from tracking.metrics.names import INGESTERS
+    from tracking.metrics.shared import process_counters
 
+    counters = process_counters(settings.CONF.spool_dir)
+    counters.hold(INGESTERS, 1)
     url = settings.CONF.spool_url
     work = _work(url, of_server=of_server)
     timers = [_Timer(TIDY_SECONDS, tidy)]
@@ -86,6 +90,7 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     with suppress(*AWAY):
         work.finish()
         _checkpoint()
+    counters.hold(INGESTERS, 0)
     connection.close()
 
 

@@ -38,7 +38,7 @@ def segments(folder: Path) -> list[Segment]:
     try:
         with os.scandir(folder) as entries:
             found = [Segment(Path(entry.path), entry.stat().st_size) for entry in entries if entry.name.endswith(SUFFIX)]
-    except FileNotFoundError:  # no spool yet, or a segment that just went to the applied ones
+    except (FileNotFoundError, NotADirectoryError):  # no spool yet, or a segment that just went to the applied ones
         if not folder.is_dir():
             return []
         return segments(folder)
