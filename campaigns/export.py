@@ -17,13 +17,13 @@ from django.db import connection
 
 from campaigns.models import CampaignCounters
 from campaigns.records import MESSAGE_FIELDS
+from campaigns.sql.csv import CONTROLS, SIGNS, TRIMMED, postgresql_lines, sqlite_lines
 from campaigns.times import IsoTexts
 
 #: Rows a query and a chunk: some 300 KB of text and 10 ms.
 CHUNK = 2_000
 
-#: What a spreadsheet would run as a formula (OWASP, CSV injection), also behind what it trims; full-width signs run too.
-_FORMULA = re.compile(r"[\t\r\n]|[\s\ufeff\u200b-\u200f\u2060]*[=+\-@＝＋－＠]")
+_FORMULA = re.compile(f"[{CONTROLS}]|[{TRIMMED}]*[{re.escape(SIGNS)}]")
 
 _ROWS = f"SELECT {', '.join(MESSAGE_FIELDS)} FROM messages WHERE campaign_id = %s AND id > %s ORDER BY id LIMIT %s"
 
@@ -42,16 +42,27 @@ def csv_chunks(campaign_id: int) -> Iterator[bytes]:
 def csv_parts(campaign_id: int) -> Iterator[tuple[int, bytes]]:
     """`csv_chunks` with the number of rows in each part; the header counts as none."""
     yield 0, _csv([MESSAGE_FIELDS])
-    last = 0
-    while True:
+    last, count = 0, CHUNK
+    while count == CHUNK:
         with connection.cursor() as cursor:
-            cursor.execute(_ROWS, [campaign_id, last, CHUNK])
-            rows = cursor.fetchall()
-        if rows:
-            last = rows[-1][0]
-            yield len(rows), to_csv(rows)
-        if len(rows) < CHUNK:
-            return
+            count, last, part = _lines(cursor, campaign_id, last)
+        if count:
+            yield count, part
+
+
+def _lines(cursor: Any, campaign_id: int, after: int) -> tuple[int, int, bytes]:
+    """The next lines: how many, the last id, the lines."""
+    if connection.vendor == "postgresql":
+        return postgresql_lines(cursor, campaign_id, after, CHUNK)
+    count, last, lines = sqlite_lines(cursor, campaign_id, after, CHUNK)
+    return (count, last, lines) if b"\\u" not in lines else plain_lines(cursor, campaign_id, after)
+
+
+def plain_lines(cursor: Any, campaign_id: int, after: int) -> tuple[int, int, bytes]:
+    """The same without the database's help: half as fast, but JSON is readable."""
+    cursor.execute(_ROWS, [campaign_id, after, CHUNK])
+    rows = cursor.fetchall()
+    return len(rows), rows[-1][0] if rows else after, to_csv(rows)
 
 
 def neutral(text: str | None) -> str | None:
