@@ -35,10 +35,14 @@ class Row:
         return {"≥": operator.ge, "≤": operator.le}[sign](self.ratio, float(bound))
 
 
-def paired(name: str, ours: Sequence[float], peer: Sequence[float], goal: str, *, smaller_is_better: bool = False) -> Row:
-    """A row from paired rounds: medians of both, and the median of the rounds' ratios."""
-    ratios = [b / a if smaller_is_better else a / b for a, b in zip(ours, peer, strict=True)]
-    return Row(name, median(ours), median(peer), median(ratios), goal)
+def paired(name: str, ours: Sequence[float], peer: Sequence[float], goal: str) -> Row:
+    """A row from paired rounds: medians of both, and the median of the rounds' ratios, ours by the peer's."""
+    return Row(name, median(ours), median(peer), median(a / b for a, b in zip(ours, peer, strict=True)), goal)
+
+
+def times_faster(name: str, ours: Sequence[float], peer: Sequence[float], goal: str) -> Row:
+    """The same of durations: the ratio is the peer's by ours."""
+    return Row(name, median(ours), median(peer), median(b / a for a, b in zip(ours, peer, strict=True)), goal)
 
 
 def alone(name: str, value: float, goal: str) -> Row:
