@@ -39,6 +39,7 @@ DEFAULTS: dict[str, str] = {
     "TRACKING_SECRET_KEY": "",
     "TRACKING_SPOOL_FSYNC": "interval",
     "TRACKING_SPOOL_KEEP": "25h,1GB",
+    "TRACKING_NGINX_LOGS": "",
     "TRACKING_SPOOL_URL": "",
     "TRACKING_CACHE_URL": "",
     "TRACKING_WORKERS": "",
@@ -226,6 +227,18 @@ class Conf:
     def cache_url(self) -> str:
         """The Redis of Django's cache; "" for one in each process."""
         return self._redis_url("TRACKING_CACHE_URL")
+
+    @cached_property
+    def nginx_logs(self) -> Path | None:
+        """The folder with the logs of nginx where it answers pixels itself; None where it does not."""
+        path = self._path("TRACKING_NGINX_LOGS")
+        try:
+            if path is None or path.is_dir():
+                return path
+            problem = "is no folder"
+        except OSError as error:
+            problem = str(error.strerror)
+        raise WrongSetting("TRACKING_NGINX_LOGS", f"{path}: {problem}")
 
     # -- who may do what
 

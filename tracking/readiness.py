@@ -10,6 +10,7 @@ from django.conf import settings
 from tracking.brief_queries import NO_ANSWER, database_trouble
 from tracking.ingest import status
 from tracking.ingest.drain import pending
+from tracking.ingest.nginx_logs import pending_logs
 from tracking.metrics.shared import Numbers
 from tracking.models import IngestCount
 from tracking.spool.disk import Disk, disk_under
@@ -30,7 +31,7 @@ class Readiness:
 
     @property
     def writable(self) -> bool:
-        return self.disk.writable and not status.is_losing(self.numbers)
+        return status.can_write(self.disk, self.numbers)
 
     @property
     def ready(self) -> bool:
@@ -50,7 +51,7 @@ class Readiness:
             "spool": {
                 "writable": self.writable,
                 "free_bytes": self.disk.free,
-                "pending": self.backlog.pending if self.backlog else pending(),
+                "pending": self.backlog.pending if self.backlog else pending() + pending_logs(),
                 "dropped": status.dropped(self.numbers, self._dropped()),
             },
             "lag_seconds": self.backlog.lag if self.backlog else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
@@ -41,25 +42,34 @@ def run() -> None:
 
 @group.command("drain", cls=Undrained)
 def drain(as_json: Json = False) -> None:
-    """Take in what the spool holds now."""
+    """Take in what the spool, and nginx's logs (TRACKING_NGINX_LOGS), hold now."""
     from tracking.ingest.drain import drain as drain_spool
-    from tracking.ingest.drain import pending
+    from tracking.ingest.drain import pending, read_positions, spool
+    from tracking.ingest.nginx_logs import drain_logs, logs, pending_logs
 
-    total = left = pending()
+    read_positions([*spool(), *logs()])
+    in_spool, in_logs = pending(), pending_logs()
+    total = in_spool + in_logs
     with output.progress("Taking in bytes", total) as advance:
-        while left:
-            now = drain_spool(0.5)
-            if now >= left:
-                now = drain_spool()  # as long as it takes; raises where the database is away
-                advance(left - now)
-                left = now
-                break
-            advance(left - now)
-            left = now
+        left = _take_in(drain_spool, in_spool, advance) + _take_in(drain_logs, in_logs, advance)
     if as_json:
         output.print_json({"applied": total - left, "pending": left})
     else:
         output.say(f"Took in {output.counted(total - left, 'byte')}, {left} pending" if total else "Nothing is pending")
+
+
+def _take_in(drain_for: Callable[..., int], left: int, advance: Callable[[int], None]) -> int:
+    """Drain in parts until nothing more goes. Returns the bytes that are left; raises where the database is away."""
+    while left:
+        now = drain_for(0.5)
+        more = now < left
+        if not more:
+            now = drain_for()  # as long as it takes
+        advance(left - now)
+        left = now
+        if not more:
+            break
+    return left
 
 
 @group.command("status", cls=Undrained)

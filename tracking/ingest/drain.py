@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from tracking.metrics.shared import process_counters
 from tracking.models import DeadLetter, SpoolPosition
 from tracking.spool import reader
 from tracking.spool.lines import MAX_LINE, BadLine, Lost, parse_line
+from tracking.spool.nginx_log import NginxLog
 from tracking.spool.reader import Line, Segment
 from tracking.spool.writer import process_writer
 
@@ -47,6 +48,9 @@ BAD_DATA = (DatabaseError, ValueError, TypeError, KeyError, OverflowError, Recur
 #: Positions as this process last saw them committed, so that a read with nothing pending costs no query.
 _positions: dict[str, int] = {}
 _batch_size = 500
+
+#: What is drained: they have a name for their position, a size, and lines.
+Source = Segment | NginxLog
 
 
 @dataclass
@@ -69,9 +73,26 @@ def forget_positions() -> None:
     _positions.clear()
 
 
+def read_positions(sources: Iterable[Source]) -> None:
+    """Learn from the database how far these are applied. Raises `OperationalError` when it is away."""
+    names = [source.name for source in sources]
+    known = dict(SpoolPosition.objects.filter(pk__in=names).values_list("segment", "position"))
+    _positions.update({name: known.get(name, 0) for name in names})
+
+
 def pending() -> int:
     """Bytes in the spool that are not applied, as far as this process knows (others may have applied more). No query."""
-    return sum(_unread(segment) for segment in reader.segments(settings.CONF.spool_dir))
+    return unread(spool())
+
+
+def unread(sources: Iterable[Source]) -> int:
+    """The same of any segments and logs."""
+    return sum(_unread(source) for source in sources)
+
+
+def spool() -> Sequence[Source]:
+    """The segments of this machine's spool that are not put away."""
+    return reader.segments(settings.CONF.spool_dir)
 
 
 def drain(budget: float | None = None) -> int:
@@ -80,15 +101,20 @@ def drain(budget: float | None = None) -> int:
     With a `budget` in seconds it stops when that is spent, waiting for locks included, and does not raise: with the database
     away it returns what is pending. Without one it raises `OperationalError` then.
     """
-    waiting = [segment for segment in reader.segments(settings.CONF.spool_dir) if _unread(segment)]
+    return drain_sources(spool(), budget)
+
+
+def drain_sources(sources: Iterable[Source], budget: float | None = None) -> int:
+    """The same of any segments and logs."""
+    waiting = [source for source in sources if _unread(source)]
     if not waiting:
         return 0
     deadline = _Deadline(None if budget is None else time.monotonic() + budget)
     try:
         with _patience(deadline):
-            _positions.update(SpoolPosition.objects.filter(pk__in=[segment.name for segment in waiting]).values_list("segment", "position"))
-        for segment in waiting:
-            _drain_segment(segment, deadline)
+            read_positions(waiting)
+        for source in waiting:
+            _drain_source(source, deadline)
             if deadline.passed:
                 break
     except AWAY:
@@ -96,62 +122,44 @@ def drain(budget: float | None = None) -> int:
             raise
         if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
-    return sum(_unread(segment) for segment in waiting)
+    return unread(waiting)
 
 
-def drain_once() -> bool:
-    """Apply what the spool holds now; whether there was something to do. Raises `OperationalError` when the database is away."""
-    before = pending()
-    if before:
-        drain()
-    return before > 0 and pending() != before
+def drain_once(sources: Sequence[Source] | None = None) -> bool:
+    """Apply what the spool (or these) holds now; whether something could be done. Raises `OperationalError` when the database is away."""
+    sources = spool() if sources is None else sources
+    before = unread(sources)
+    return before > 0 and drain_sources(sources) != before
 
 
-def _unread(segment: Segment) -> int:
-    return max(0, segment.size - _positions.get(segment.name, 0))
+def _unread(source: Source) -> int:
+    return max(0, source.size - _positions.get(source.name, 0))
 
 
-def _drain_segment(segment: Segment, deadline: _Deadline) -> None:
+def _drain_source(source: Source, deadline: _Deadline) -> None:
     global _batch_size
     limit = HOLD_SECONDS.get(connection.vendor, 0.25)
     try:
-        while (position := _positions.get(segment.name, 0)) < segment.size and not deadline.passed:
+        while (position := _positions.get(source.name, 0)) < source.size and not deadline.passed:
             # a read that has little time left takes little
             size = _batch_size if deadline.left is None else max(MIN_BATCH, int(_batch_size * min(1.0, deadline.left / limit)))
-            lines = reader.read_lines(segment.path, position, segment.size, size)
+            lines = source.read_lines(position, size)
             if not lines:
-                _drain_tail(segment, position, deadline)
+                if torn := source.read_torn(position):
+                    _apply_lines(source.name, position, [torn], deadline, torn=True)
                 break
             if deadline.at is None:
                 give_way()
             began = time.monotonic()
-            _apply_lines(segment.name, position, lines, deadline)
+            _apply_lines(source.name, position, lines, deadline)
             held = max(0.001, time.monotonic() - began)
             # a quick short batch says little about what a long one would take
             aim = int(len(lines) * limit / held)
             _batch_size = max(MIN_BATCH, min(MAX_BATCH, aim, _batch_size * 2))
-        if _positions.get(segment.name, 0) >= segment.size:
-            _put_away(segment)
+        if _positions.get(source.name, 0) >= source.size:
+            source.put_away()
     except FileNotFoundError:  # another process was done with it first
-        _positions[segment.name] = segment.size
-
-
-def _put_away(segment: Segment) -> None:
-    """Put a segment that is applied to its end with the applied ones, if its writer is gone and wrote nothing since we looked."""
-    with suppress(FileNotFoundError):
-        if not reader.has_writer(segment.path) and segment.path.stat().st_size == segment.size:
-            reader.put_with_applied(segment.path)
-
-
-def _drain_tail(segment: Segment, position: int, deadline: _Deadline) -> None:
-    """A last line without its newline: its writer is at it just now, or died over it. Then it goes to the dead letters."""
-    if reader.has_writer(segment.path):
-        return
-    if reader.read_lines(segment.path, position, segment.size, 1):
-        return  # it was finished before its writer ended
-    tail, end = reader.read_tail(segment.path, position, MAX_LINE)
-    if tail:
-        _apply_lines(segment.name, position, [Line(position, end, tail)], deadline, torn=True)
+        _positions[source.name] = source.size
 
 
 def _apply_lines(name: str, position: int, lines: Sequence[Line], deadline: _Deadline, *, torn: bool = False) -> None:
@@ -225,7 +233,7 @@ def positions_to_ship() -> dict[Segment, int]:
     _positions.update({segment.name: position for segment, position in positions.items()})
     for segment in waiting:
         if positions[segment] >= segment.size:
-            _put_away(segment)
+            segment.put_away()
             del positions[segment]
     return positions
 
@@ -294,7 +302,7 @@ def tidy(folder: Path | None = None) -> None:
     process_writer(folder, settings.CONF.spool_fsync).adopt_losses()
     for segment in reader.segments(folder):
         if not _unread(segment):
-            _put_away(segment)
+            segment.put_away()
     applied = reader.applied_segments(folder)
     known = dict(SpoolPosition.objects.filter(pk__in=[segment.name for segment in applied]).values_list("segment", "position"))
     for segment in applied:

@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 from django.conf import settings
 
+from tracking.ingest.drain import Source, spool
+from tracking.ingest.nginx_logs import logs
 from tracking.metrics.names import INGESTERS, LOST, LOST_AT, UNSAID, recent_rate
 from tracking.metrics.shared import Numbers, process_counters
 from tracking.models import DeadLetter, IngestCount, SpoolPosition
-from tracking.spool import reader
-from tracking.spool.disk import disk_under
+from tracking.spool.disk import Disk, disk_under
 
 #: Who lost a hit so many seconds ago may lose the next one too. A writer tries its disk again after one.
 LOSING_SECONDS = 10
@@ -21,7 +22,7 @@ LOSING_SECONDS = 10
 
 @dataclass(frozen=True)
 class Backlog:
-    """What is in the spool and not in the database."""
+    """What is in the spool, or in nginx's logs, and not in the database."""
 
     pending: int  # bytes
     segments: int
@@ -29,13 +30,13 @@ class Backlog:
 
 
 def backlog() -> Backlog:
-    segments = reader.segments(settings.CONF.spool_dir)
-    positions = dict(SpoolPosition.objects.filter(pk__in=[segment.name for segment in segments]).values_list("segment", "position"))
-    waiting = [(segment, positions.get(segment.name, 0)) for segment in segments if segment.size > positions.get(segment.name, 0)]
+    sources = [*spool(), *logs()]
+    positions = dict(SpoolPosition.objects.filter(pk__in=[source.name for source in sources]).values_list("segment", "position"))
+    waiting = [(source, positions.get(source.name, 0)) for source in sources if source.size > positions.get(source.name, 0)]
     return Backlog(
-        sum(segment.size - position for segment, position in waiting),
+        sum(source.size - position for source, position in waiting),
         len(waiting),
-        max((_age(segment, position) for segment, position in waiting), default=0.0),
+        max((_age(source, position) for source, position in waiting), default=0.0),
     )
 
 
@@ -54,7 +55,7 @@ def ingest_status() -> dict[str, Any]:
         "segments": waiting.segments,
         "events_per_second": round(recent_rate(numbers.held), 1),
         "ingesters": ingesters(numbers),
-        "disk": {"writable": disk.writable and not is_losing(numbers), "free_bytes": disk.free},
+        "disk": {"writable": can_write(disk, numbers), "free_bytes": disk.free},
     }
 
 
@@ -73,15 +74,16 @@ def ingesters(numbers: Numbers) -> int:
     return sum(each.get(INGESTERS, 0) for each in numbers.held)
 
 
-def is_losing(numbers: Numbers) -> bool:
-    """Whether hits are being lost, whatever the disk says of its room (a quota, a broken one)."""
-    return any(time.time() - each.get(LOST_AT, 0) < LOSING_SECONDS for each in numbers.held)
+def can_write(disk: Disk, numbers: Numbers) -> bool:
+    """Whether hits are written down, and not lost whatever the disk says of its room (a quota, a broken one)."""
+    losing = any(time.time() - each.get(LOST_AT, 0) < LOSING_SECONDS for each in numbers.held)
+    return disk.writable and not losing
 
 
-def _age(segment: reader.Segment, position: int) -> float:
+def _age(source: Source, position: int) -> float:
     """Seconds since the hit at the position; 0 where it does not say."""
     try:
-        lines = reader.read_lines(segment.path, position, segment.size, 1)
+        lines = source.read_lines(position, 1)
         at = orjson.loads(lines[0].data)["at"] if lines else None
         return max(0.0, round(time.time() - at / 1000, 3)) if isinstance(at, int) else 0.0
     except (OSError, ValueError, KeyError, TypeError):

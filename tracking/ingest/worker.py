@@ -59,6 +59,7 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     from django.db import connection
 
     from tracking.ingest.drain import AWAY, tidy
+    from tracking.ingest.nginx_logs import drain_logs, drain_logs_once, tidy_logs
     from tracking.metrics.names import INGESTERS
     from tracking.metrics.shared import process_counters
 
@@ -66,13 +67,14 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     counters.hold(INGESTERS, 1)
     url = settings.CONF.spool_url
     work = _work(url, of_server=of_server)
-    timers = [_Timer(TIDY_SECONDS, tidy)]
+    timers = [_Timer(TIDY_SECONDS, tidy), _Timer(TIDY_SECONDS, tidy_logs)]
     if not (url and of_server):  # where ingestion is apart, that is done apart too
         timers.append(_Timer(PURGE_SECONDS, _purge))
     pause, quiet = RETRY_SECONDS[0], False
     while not stop.is_set():
         try:
             busy = work.step()
+            busy = drain_logs_once() or busy
             for timer in timers:
                 timer.run_if_due()
             if busy:
@@ -89,6 +91,7 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
             pause = min(pause * 2, RETRY_SECONDS[1])
     with suppress(*AWAY):
         work.finish()
+        drain_logs(1.0)  # the rest is there at the next start, too
         _checkpoint()
     counters.hold(INGESTERS, 0)
     connection.close()

@@ -8,10 +8,24 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+from tracking.spool.lines import MAX_LINE
 
 SUFFIX = ".jsonl"
 #: Where segments go that have no writer and are applied to their end; kept for a while, for a database that lost commits.
 APPLIED = "applied"
+#: Of what is longer than a line may be, so much is read at once.
+_GARBAGE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A whole line without its newline, and where it begins and the next one does. What is longer than any line may be is cut."""
+
+    start: int
+    end: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +37,22 @@ class Segment:
     def name(self) -> str:
         return self.path.name
 
+    def read_lines(self, position: int, most: int) -> list[Line]:
+        """See the function of that name. Raises FileNotFoundError when it is with the applied ones already."""
+        return read_lines(self.path, position, self.size, most)
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A whole line without its newline, and where it begins and the next one does."""
+    def read_torn(self, position: int) -> Line | None:
+        """The last line, where its writer died over it; None while the writer lives, or when it finished the line before it ended."""
+        if has_writer(self.path) or read_lines(self.path, position, self.size, 1):
+            return None
+        tail, end = read_tail(self.path, position, MAX_LINE)
+        return Line(position, end, tail) if tail else None
 
-    start: int
-    end: int
-    data: bytes
+    def put_away(self) -> None:
+        """Put it with the applied ones, it is applied to its end: if its writer is gone and wrote nothing since we looked."""
+        with suppress(FileNotFoundError):
+            if not has_writer(self.path) and self.path.stat().st_size == self.size:
+                put_with_applied(self.path)
 
 
 def segments(folder: Path) -> list[Segment]:
@@ -51,15 +73,24 @@ def applied_segments(folder: Path) -> list[Segment]:
 
 def read_lines(path: Path, position: int, upto: int, most: int) -> list[Line]:
     """Whole lines that begin at `position` or later and before `upto`, `most` of them at most. A tail without a newline is left."""
-    lines: list[Line] = []
     with path.open("rb") as file:
-        file.seek(position)
-        while len(lines) < most and position < upto:
-            data = file.readline()
-            if not data.endswith(b"\n"):
-                break
-            lines.append(Line(position, position + len(data), data[:-1]))
-            position += len(data)
+        return whole_lines(file, position, upto, most)
+
+
+def whole_lines(file: BinaryIO, position: int, upto: int, most: int) -> list[Line]:
+    """The same of a file that is open. Garbage without an end is not held in memory."""
+    lines: list[Line] = []
+    file.seek(position)
+    while len(lines) < most and position < upto:
+        data = part = file.readline(MAX_LINE + 2)
+        end = position + len(data)
+        while part and not part.endswith(b"\n"):
+            part = file.readline(_GARBAGE_BYTES)
+            end += len(part)
+        if not part:
+            break
+        lines.append(Line(position, end, data.removesuffix(b"\n")))
+        position = end
     return lines
 
 
