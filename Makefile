@@ -2,17 +2,19 @@
 # make demo   the same on a database of its own, with a sample campaign
 # make test   all tests, on SQLite and, where there is one, on PostgreSQL
 # make check  lint, types, import rules, migrations
+# make bench  ours and what stands beside it, as a table of ratios; ONLY=pixel runs a part
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 INSTALLED_DEV = $(VENV)/.installed-dev
+INSTALLED_BENCH = $(VENV)/.installed-bench
 
 #: Where tests of PostgreSQL go, if it answers.
 TEST_DATABASE_URL ?= postgresql://postgres@127.0.0.1:5432/tracking
 
-.PHONY: run demo test check clean
+.PHONY: run demo test check bench clean
 
 run: $(INSTALLED)
 	@$(BIN)/python -m tracking.server
@@ -36,6 +38,9 @@ check: $(INSTALLED_DEV)
 	TRACKING_DB_PATH=$(VENV)/check.db $(BIN)/python manage.py makemigrations --check --dry-run
 	TRACKING_DB_PATH=$(VENV)/check.db $(BIN)/python manage.py check
 
+bench: $(INSTALLED_BENCH)
+	@$(BIN)/python -m benchmarks $(ONLY)
+
 $(VENV):
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV)
@@ -47,6 +52,10 @@ $(INSTALLED): pyproject.toml requirements.txt | $(VENV)
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,postgres,redis]'
+	@touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[postgres,bench]'
 	@touch $@
 
 clean:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import hits, results
+from benchmarks import export, hits, ingest, reads, results, sustained, together, webhook
 from benchmarks.bench import Bench, new_bench
 from benchmarks.load import CannotMeasure
 
@@ -22,6 +22,15 @@ PIECES: dict[str, Piece] = {
     "fsync": hits.fsync,
     "redirect": hits.redirect,
     "proxied": hits.proxied,
+    "nginx": hits.nginx_log,
+    "sustained": sustained.sustained,
+    "ingest": ingest.ingest,
+    "storage": ingest.storage,
+    "webhook": webhook.webhook,
+    "reads": reads.reads,
+    "export": export.export,
+    "writes": together.writes,
+    "readers": together.readers,
 }
 #: A load average above this, before the start, means that somebody else is at work: the run says nothing.
 BUSY = 2.0

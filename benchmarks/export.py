@@ -47,7 +47,7 @@ def make(messages: int) -> int:
 
 
 def memory(campaign: int) -> tuple[float, float]:
-    """The most memory that a process had before an export and after it, in MB, the interpreter, Django and the bench's own modules included."""
+    """The most memory that the process had before an export and after it, in MB: interpreter, Django and all."""
     before = _peak_memory()
     _consume(lambda: _ours(campaign))
     return before, _peak_memory()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from benchmarks import servers
+from benchmarks import nginx, servers
 from benchmarks.bench import Bench
 from benchmarks.child import run_child
 from benchmarks.load import load
@@ -43,7 +43,7 @@ def pixel(bench: Bench) -> list[Row]:
     sqlite, postgresql = (
         servers.Naive(bench, TOKENS, database).port for database in (str(bench.folder / "naive.db"), PostgreSQL(bench).database("naive"))
     )
-    peers = {"raw": servers.raw(bench), "nginx": servers.empty_gif(bench), "sqlite": sqlite, "postgresql": postgresql}
+    peers = {"raw": servers.raw(bench), "nginx": nginx.empty_gif(bench), "sqlite": sqlite, "postgresql": postgresql}
     rates = alternate(
         bench,
         {"ours": lambda: ours.hit(PATH, bench.seconds).rate} | {name: beside(ours, port, bench.seconds) for name, port in peers.items()},
@@ -71,13 +71,30 @@ def redirect(bench: Bench) -> list[Row]:
 def proxied(bench: Bench) -> list[Row]:
     ours = servers.Tracking(bench)
     ours.make_messages(TOKENS)
-    before_ours, before_raw = servers.proxied(bench, ours.port, servers.raw(bench))
+    before_ours, before_raw = nginx.proxied(bench, ours.port, servers.raw(bench))
     rates = alternate(
         bench,
         {"ours": lambda: ours.hit(PATH, bench.seconds, port=before_ours).rate, "raw": beside(ours, before_raw, bench.seconds)},
     )
     print(f"  proxied: {ours.check_recorded()}")
     return [paired("pixel through nginx / raw ASGI through nginx (hits/s)", rates["ours"], rates["raw"], "≥ 1.0")]
+
+
+def nginx_log(bench: Bench) -> list[Row]:
+    logs = bench.folder / "logs"
+    logs.mkdir()
+    ours = servers.Tracking(bench, TRACKING_NGINX_LOGS=str(logs))
+    ours.make_messages(TOKENS)
+    port = nginx.logged_gif(bench, logs, ours.port)
+    rates = alternate(
+        bench,
+        {
+            "ours": lambda: ours.hit(PATH, bench.seconds, port=port).rate,
+            "nginx": beside(ours, nginx.empty_gif(bench), bench.seconds),
+        },
+    )
+    print(f"  nginx: {ours.check_recorded()}")
+    return [paired("pixel by nginx with our log / nginx empty_gif without a log (hits/s)", rates["ours"], rates["nginx"], "≥ 0.75")]
 
 
 def _against_raw(bench: Bench, ours: servers.Tracking, path: str, name: str, goal: str) -> list[Row]:

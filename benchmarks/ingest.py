@@ -81,6 +81,13 @@ def measure(messages: int, hits: int, orm_hits: int, rounds: int) -> dict[str, l
     return rates
 
 
+def fill_spool(messages: int, hits: int) -> None:
+    """Messages, and hits on them that wait to be applied."""
+    from benchmarks.data import make_messages
+
+    _write_segment(_lines(make_messages(messages), hits, random.Random(1)))
+
+
 def measure_bytes(messages: int, hits: int) -> dict[str, float]:
     """Bytes a hit of the table of events and of each index, as they stand after ingestion, half-empty pages and all."""
     from django.db import connection

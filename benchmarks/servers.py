@@ -1,11 +1,10 @@
-"""The servers that stand side by side: ours, raw and naive under gunicorn with one worker each, nginx, and PostgreSQL."""
+"""The servers that stand side by side: ours, raw and naive under gunicorn with one worker each."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
-import pwd
 import signal
 import sqlite3
 import sys
@@ -13,11 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from benchmarks.bench import Bench, children
 from benchmarks.child import run_python
-from benchmarks.load import CONNECTIONS, Answers, CannotMeasure, load, need
+from benchmarks.load import CONNECTIONS, Answers, CannotMeasure, load
 from tracking.conf import DEFAULTS, PROJECT_ROOT
 
 GUNICORN = (sys.executable, "-m", "gunicorn", "-w", "1")
@@ -57,6 +56,7 @@ class Tracking:
         self.environment = service_environment(self.folder, TRACKING_PORT=str(self.port), **settings)
         self.database = self.folder / "tracking.db"
         self.spool = self.folder / "tracking.db-spool"
+        self.nginx_logs = Path(settings["TRACKING_NGINX_LOGS"]) if "TRACKING_NGINX_LOGS" in settings else None
         self.answered = self.runs = 0
         self.process = bench.start(
             [*GUNICORN, "-b", f"127.0.0.1:{self.port}", "tracking.server:create_tracking_app()"],
@@ -94,15 +94,28 @@ class Tracking:
         self.runs += 1
 
     def written(self) -> int:
-        """Hits in the spool, applied or not. Raises CannotMeasure when it says that hits were lost."""
+        """Hits in the spool and in nginx's logs, applied or not. Raises CannotMeasure when it says that hits were lost."""
         total = 0
-        for segment in (*self.spool.glob("*.jsonl"), *self.spool.glob("applied/*.jsonl")):
-            with suppress(FileNotFoundError):  # just moved to the applied ones, which are read after it
-                data = segment.read_bytes()
-                if b'"k":"lost"' in data:
-                    raise CannotMeasure("the spool says that hits were lost")
-                total += data.count(b"\n")
+        for segment in self.segments():
+            data = segment.read()
+            if b'"k":"lost"' in data:
+                raise CannotMeasure("the spool says that hits were lost")
+            total += data.count(b"\n")
         return total
+
+    def written_bytes(self) -> int:
+        return sum(os.fstat(segment.fileno()).st_size for segment in self.segments())
+
+    def segments(self) -> Iterator[BinaryIO]:
+        """The files of the spool and nginx's logs, open. The ingester moves those that are done meanwhile: each comes once."""
+        for name in sorted({path.name for path in self.spool.rglob("*.jsonl")}):
+            for path in (self.spool / name, self.spool / "applied" / name):
+                with suppress(FileNotFoundError), path.open("rb") as segment:
+                    yield segment
+                    break
+        for path in self.nginx_logs.iterdir() if self.nginx_logs else ():
+            with path.open("rb") as log:
+                yield log
 
     def applied(self) -> int:
         """Hits in the database: rows of events, and those on unknown tokens, which are counted."""
@@ -164,69 +177,6 @@ class Naive:
         bench.start(
             [*GUNICORN, "-b", f"127.0.0.1:{self.port}", "benchmarks.naive.wsgi"], lambda: answers(self.port), environment=environment
         )
-
-
-NGINX = """
-worker_processes 1;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx-errors.log;
-{user}
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-{http}
-}}
-"""
-EMPTY_GIF = """
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{ empty_gif; }}
-    }}
-"""
-#: As the README of most services has it: no upstream block, hence HTTP/1.0 and a new connection for each request.
-PROXY = """
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{to};
-            proxy_set_header Host $host;
-            proxy_set_header X-Real-IP $remote_addr;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
-        }}
-    }}
-"""
-
-
-def nginx(bench: Bench, port: int, http: str) -> None:
-    """One worker of nginx with this in its `http` block; it is ready when it answers on `port`."""
-    folder = bench.folder / f"nginx-{port}"
-    folder.mkdir()
-    config = folder / "nginx.conf"
-    user = f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else ""
-    config.write_text(NGINX.format(folder=folder, user=user, http=http))
-    bench.start([need("nginx", "nginx-light"), "-p", folder, "-c", config], lambda: answers(port))
-
-
-def empty_gif(bench: Bench) -> int:
-    """nginx answering a pixel of its own, without a log: its port."""
-    port = bench.port()
-    nginx(bench, port, EMPTY_GIF.format(port=port))
-    return port
-
-
-def proxied(bench: Bench, *targets: int) -> list[int]:
-    """nginx before other servers: a port for each of theirs."""
-    ports = [bench.port() for _ in targets]
-    nginx(bench, ports[0], "".join(PROXY.format(port=port, to=target) for port, target in zip(ports, targets, strict=True)))
-    return ports
 
 
 def _command_line(pid: int) -> bytes:
