@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from campaigns import export, lifecycle
@@ -17,6 +18,8 @@ from campaigns.apply import apply
 from campaigns.events import EventKind, manual_mark
 from campaigns.models import Campaign, Message
 from campaigns.records import MESSAGE_FIELDS
+from campaigns.sql.csv import CONTROLS, SIGNS, TRIMMED
+from campaigns.status import Status
 from tests.campaigns.calls import Api
 
 #: The cells that others write.
@@ -152,6 +155,62 @@ def test_what_is_written_is_read_back_apart_from_the_apostrophe(texts: list[tupl
     back = read([export.to_csv(rows)])
     assert [[row[index] for index in TEXT_CELLS] for row in back] == [[export.neutral(cell) for cell in cells] for cells in texts]
     assert all(not cell or cell[0] not in "=+-@\t\r" for row in back for cell in row)
+
+
+NASTY = (
+    TEXTS
+    | st.builds(
+        "".join,
+        st.lists(
+            st.sampled_from(["=", "+", "＝", " ", "\u3000", "\ufeff", "\u200b", "\t", "\r", "\n", ",", '"', "a", "9", "é"]), max_size=5
+        ),
+    )
+    | st.builds(str.__add__, st.sampled_from(TRIMMED + SIGNS + CONTROLS), TEXTS)
+)
+LATEST = 8_000_000_000  # seconds; 2223
+MOMENTS = st.integers(0, LATEST * 1000) | st.integers(0, LATEST).map(lambda seconds: seconds * 1000)
+JSON = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | NASTY
+MESSAGES = st.fixed_dictionaries(
+    {
+        "recipient_email": NASTY,
+        "tracking_token": NASTY,
+        "template_id": st.none() | st.integers(-(2**63), 2**63 - 1),
+        "tags": st.lists(NASTY, max_size=2),
+        "metadata": st.dictionaries(NASTY, JSON, max_size=2),
+        "status": st.sampled_from([status.value for status in Status]),
+        "created_at": MOMENTS,
+        **{name: st.none() | MOMENTS for name in MESSAGE_FIELDS if name.endswith("_at") and name != "created_at"},
+        "bounce_type": st.sampled_from([None, "permanent", "temporary"]),
+        "bounce_subtype": st.none() | NASTY,
+        "bounce_reason": st.none() | NASTY,
+        "diagnostic_code": st.none() | NASTY,
+        "open_count": st.integers(0, 2**31 - 1),
+    }
+)
+
+
+@pytest.mark.django_db
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(messages=st.lists(MESSAGES, min_size=1, max_size=6, unique_by=lambda message: message["tracking_token"]))
+def test_what_the_database_makes_is_what_python_makes_to_the_byte(campaign: Campaign, messages: list[dict[str, Any]]) -> None:
+    Message.objects.all()._raw_delete("default")
+    Message.objects.bulk_create(Message(campaign=campaign, **fields) for fields in messages)
+    with connection.cursor() as cursor:
+        assert export._lines(cursor, campaign.pk, 0) == export.plain_lines(cursor, campaign.pk, 0)
+
+
+@pytest.mark.django_db
+def test_python_makes_only_what_the_database_cannot(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifecycle.create_message("ü@example.com", campaign.pk, tags=["a, b"], metadata={"k": 'say "no"'})
+    lifecycle.create_message("=1@example.com", campaign.pk)
+    with connection.cursor() as cursor:
+        plain = export.plain_lines(cursor, campaign.pk, 0)[2]
+    monkeypatch.delattr(export, "to_csv")
+    assert b"".join(export.csv_chunks(campaign.pk)).partition(b"\r\n")[2] == plain
+    lifecycle.create_message("a@example.com", campaign.pk, tags=["é"])
+    if connection.vendor == "sqlite":
+        with pytest.raises(NameError):
+            list(export.csv_chunks(campaign.pk))
 
 
 @pytest.mark.slow
