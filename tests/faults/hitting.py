@@ -9,13 +9,17 @@ from collections.abc import Callable
 
 
 class Hits:
-    """Fetches the pixels of some tokens in turn until stopped, over a few connections, at a rate if one is given.
+    """Fetches the pixels of some tokens in turn until stopped, over a few connections, at a rate if one is given. With `links`
+    (paths by token) it follows those instead.
 
-    `answered` counts, by token, the pixels that came whole; a hit whose connection broke may or may not have been written.
+    `answered` counts, by token, the pixels that came whole, or the redirects; a hit whose connection broke may or may not have
+    been written.
     """
 
-    def __init__(self, port: int, tokens: list[str], threads: int = 4, rate: float | None = None) -> None:
-        self.port, self.tokens = port, tokens
+    def __init__(
+        self, port: int, tokens: list[str], threads: int = 4, rate: float | None = None, links: dict[str, str] | None = None
+    ) -> None:
+        self.port, self.tokens, self.links = port, tokens, links
         self.pause = threads / rate if rate else 0.0
         self.answered = dict.fromkeys(tokens, 0)
         self.broken = 0
@@ -47,9 +51,11 @@ class Hits:
             number += len(self._threads)
             began = time.monotonic()
             try:
-                connection.request("GET", f"/track/pixel/{token}", headers={"User-Agent": "Mozilla/5.0"})
+                path = self.links[token] if self.links else f"/track/pixel/{token}"
+                connection.request("GET", path, headers={"User-Agent": "Mozilla/5.0"})
                 response = connection.getresponse()
-                whole = len(response.read()) == 43
+                body = response.read()
+                right = response.status == 302 if self.links else response.status == 200 and len(body) == 43
             except (OSError, http.client.HTTPException):
                 connection.close()
                 with self._lock:
@@ -58,7 +64,7 @@ class Hits:
                 continue
             with self._lock:
                 self.slowest = max(self.slowest, time.monotonic() - began)
-                if response.status == 200 and whole:
+                if right:
                     self.answered[token] += 1
                 else:
                     self.refused.append(response.status)
