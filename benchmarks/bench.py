@@ -93,10 +93,20 @@ def new_bench(seconds: float, rounds: int, messages: int) -> Iterator[Bench]:
     try:
         yield bench
     finally:
-        try:
+        with _undisturbed():
             bench.close()
-        finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Clearing up is done to its end, however often Ctrl-C is pressed."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def children(pid: int) -> list[int]:

@@ -37,7 +37,7 @@ class PostgreSQL:
         )  # fmt: skip
         if made.returncode:
             raise CannotMeasure(f"initdb failed: {made.stderr.strip().splitlines()[-1:]}")
-        command = [folder / "postgres", "-D", data, "-p", str(self._port), "-c", f"unix_socket_directories={data}"]
+        command: list[str | Path] = [folder / "postgres", "-D", data, "-p", str(self._port), "-c", f"unix_socket_directories={data}"]
         bench.start(command, self._is_ready, user=user, cwd=data)
 
     def _is_ready(self) -> bool:

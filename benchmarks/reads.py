@@ -70,7 +70,7 @@ def _group_by() -> list[tuple[Any, ...]]:
 
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT campaign_id, {COUNTS} FROM messages GROUP BY campaign_id ORDER BY campaign_id DESC")
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def _from_raw_events(campaign: int) -> list[tuple[Any, ...]]:
@@ -83,4 +83,4 @@ def _from_raw_events(campaign: int) -> list[tuple[Any, ...]]:
             f"SELECT occurred_at - occurred_at %% {HOUR}, kind, count(*) FROM events WHERE campaign_id = %s GROUP BY 1, 2 ORDER BY 1, 2",
             [campaign],
         )
-        return cursor.fetchall()
+        return list(cursor.fetchall())

@@ -32,7 +32,7 @@ class Row:
     @property
     def met(self) -> bool:
         sign, _, bound = self.goal.partition(" ")
-        return {"≥": operator.ge, "≤": operator.le}[sign](self.ratio, float(bound))
+        return bool({"≥": operator.ge, "≤": operator.le}[sign](self.ratio, float(bound)))
 
 
 def paired(name: str, ours: Sequence[float], peer: Sequence[float], goal: str) -> Row:
@@ -59,11 +59,10 @@ def shown(value: float | None) -> str:
     return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"
 
 
-def table(rows: Sequence[Row], tablefmt: str = "simple") -> str:
+def table(rows: Sequence[Row]) -> str:
     lines = [(row.name, shown(row.ours), shown(row.peer), shown(row.ratio), row.goal, "" if row.met else "missed") for row in rows]
-    return tabulate(
-        lines, ("what", "ours", "peer", "ratio", "goal", ""), tablefmt, disable_numparse=True, colalign=("left", *["right"] * 4, "left")
-    )
+    heads = ("what", "ours", "peer", "ratio", "goal", "")
+    return str(tabulate(lines, heads, disable_numparse=True, colalign=("left", *["right"] * 4, "left")))
 
 
 def write(rows: Sequence[Row], machine: dict[str, str], results: Path = RESULTS) -> None:
