@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 
 from tracking.ingest.drain import READ_BUDGET, drain
 
-READS = re.compile(r"/(?:api|dashboard|admin|metrics)(?:/|$)")
+READS = re.compile(r"/(?:api|dashboard|admin)(?:/|$)")
 #: These POSTs answer with a message.
 MARKS = re.compile(r"/api/messages/\d+/")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from django.conf import settings
 from django.http import UnreadablePostError
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -11,6 +12,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from campaigns.rules import Refused
+from tracking.metrics.names import WEBHOOK_ITEMS
+from tracking.metrics.shared import process_counters
 from webhooks.providers import PROVIDERS
 from webhooks.providers.base import Provider
 from webhooks.receive import receive
@@ -32,8 +35,12 @@ class WebhookView(APIView):
         except UnreadablePostError:
             raise Refused("The body ended too early.") from None
         access = request.access  # type: ignore[attr-defined]  # set by the middleware
-        received = receive(self.provider, body, request.headers, lambda: access.local)
-        return Response(dataclasses.asdict(received))
+        received = dataclasses.asdict(receive(self.provider, body, request.headers, lambda: access.local))
+        counters = process_counters(settings.CONF.spool_dir)
+        for outcome, n in received.items():
+            if n:
+                counters.add(WEBHOOK_ITEMS.of(self.provider.name, outcome), n)
+        return Response(received)
 
     def get_authenticate_header(self, request: Request) -> str:
         return 'Basic realm="webhook"'

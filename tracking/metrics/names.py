@@ -12,6 +12,11 @@ from tracking.metrics.shared import Counters
 _BETWEEN = "\t"
 
 
+def split(name: str) -> list[str]:
+    """The family of a number in shared memory, and its labels."""
+    return name.split(_BETWEEN)
+
+
 @dataclass(frozen=True)
 class CounterFamily:
     """A counter with labels. `name` lacks the `_total` that Prometheus puts behind it."""
@@ -19,6 +24,8 @@ class CounterFamily:
     name: str
     help: str
     labels: tuple[str, ...] = ()
+    #: Labels of numbers that are shown before there is anything to count: a rate needs the zero that it grows from.
+    usual: tuple[tuple[str, ...], ...] = ()
 
     def of(self, *values: str) -> str:
         """The name in shared memory of one of its numbers."""
@@ -47,12 +54,18 @@ class HistogramFamily:
         return _BETWEEN.join((self.name, *values, "sum"))
 
 
-HITS = CounterFamily("tracking_hits", "Requests for pixels and links that were answered, by class of status.", ("kind", "status"))
-LOST = CounterFamily("tracking_hits_dropped", "Hits that were answered but not written down: the disk was full or failed.")
+HITS = CounterFamily(
+    "tracking_hits",
+    "Requests for pixels and links that were answered, by class of status.",
+    ("kind", "status"),
+    (("pixel", "2xx"), ("redirect", "3xx"), ("redirect", "4xx")),
+)
+LOST = CounterFamily("tracking_hits_dropped", "Hits that were answered but not written down: the disk was full or failed.", (), ((),))
 INGESTED = CounterFamily(
     "tracking_ingest_events",
     "Hits taken into the database by this node: applied, of an unknown token, or put with the dead letters.",
     ("outcome",),
+    (("applied",), ("unknown",), ("dead_letter",)),
 )
 LAG = HistogramFamily(
     "tracking_ingest_lag_seconds",
@@ -73,10 +86,12 @@ HISTOGRAMS = (LAG, DURATION)
 
 #: Hits lost and not yet said in a segment; falls when they are.
 UNSAID = "unsaid"
-#: Held by each ingester (1), and by each process that serves (1).
-INGESTERS, SERVERS = "ingesters", "servers"
-#: Held: when this process lost a hit last, and when it began, in seconds since 1970.
-LOST_AT, STARTED = "lost_at", "started"
+#: Held by each ingester: 1.
+INGESTERS = "ingesters"
+#: Held: when this process lost a hit last, in seconds since 1970.
+LOST_AT = "lost_at"
+#: Held by each process that answers requests: when it began, in seconds since 1970.
+STARTED = "started"
 
 _CLASSES = {(kind, digit): HITS.of(kind, f"{digit}xx") for kind in ("pixel", "redirect") for digit in range(1, 6)}
 
