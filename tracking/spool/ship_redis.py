@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tracking.spool import reader
-from tracking.spool.lines import MAX_LINE
 from tracking.spool.reader import Segment
 from tracking.spool.stream import MAX_CHUNKS, WARN_SECONDS, Chunk, Stream, read_chunk
 
@@ -128,14 +126,8 @@ def _next_chunk(segment: Segment, position: int) -> Chunk | None:
     if position >= segment.size:
         return None
     with suppress(FileNotFoundError):  # another process was done with it first
-        chunk = read_chunk(segment.path, position, segment.size)
-        if chunk is not None or reader.has_writer(segment.path):
+        if chunk := read_chunk(segment.path, position, segment.size):
             return chunk
-        # no writer any more: it finished the line meanwhile, or died over it
-        size = segment.path.stat().st_size
-        if chunk := read_chunk(segment.path, position, size):
-            return chunk
-        tail, end = reader.read_tail(segment.path, position, MAX_LINE)
-        if tail:
-            return Chunk(segment.name, position, end, tail, torn=True)
+        if torn := segment.read_torn(position):
+            return Chunk(segment.name, torn.start, torn.end, torn.data, torn=True)
     return None

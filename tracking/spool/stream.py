@@ -18,8 +18,7 @@ from typing import Any
 
 from redis import Redis, RedisError, ResponseError
 
-from tracking.spool.lines import MAX_LINE
-from tracking.spool.reader import Line
+from tracking.spool.reader import Line, read_lines
 
 logger = logging.getLogger("tracking.spool")
 
@@ -89,14 +88,11 @@ def read_chunk(path: Path, position: int, upto: int) -> Chunk | None:
     with path.open("rb") as file:
         file.seek(position)
         data = file.read(min(CHUNK_BYTES, upto - position))
-        if end := data.rfind(b"\n") + 1:
-            return Chunk(path.name, position, position + end, data[:end])
-        rest = file.readline()
-    if not rest.endswith(b"\n"):
-        return None
-    end, line = position + len(data) + len(rest), (data + rest[:CHUNK_BYTES])[:CHUNK_BYTES]
-    # one that is too long for anybody goes to the dead letters, which keep its beginning
-    return Chunk(path.name, position, end, line if len(line) == end - position else line[: MAX_LINE + 1])
+    if end := data.rfind(b"\n") + 1:
+        return Chunk(path.name, position, position + end, data[:end])
+    for line in read_lines(path, position, upto, 1):  # it is too long, and goes to the dead letters, which keep its beginning
+        return Chunk(path.name, position, line.end, line.data)
+    return None
 
 
 class Stream:
