@@ -10,6 +10,7 @@ from django.conf import settings
 
 from campaigns.events import EventKind, now_ms
 from campaigns.models import CampaignCounters, Message
+from tests.services import RedisServer, redis_server
 from tests.tracking.conftest import Ran
 from tracking.ingest import drain
 from tracking.ingest.status import ingest_status
@@ -19,6 +20,7 @@ from tracking.models import DeadLetter, IngestCount
 from tracking.spool import writer
 from tracking.spool.lines import hit_line
 
+__all__ = ["redis_server"]
 Cli = Callable[..., Ran]
 
 
@@ -39,6 +41,19 @@ def test_status_says_how_things_stand_and_drains_nothing(cli: Cli, message: Mess
     assert f"Pending:        {len(hit())} bytes in 1 segment\n" in shown
     assert "Ingesters:      0\n" in shown
     assert "cannot be written" not in shown
+
+
+def test_status_says_what_is_in_the_stream(cli: Cli, message: Message, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tracking.spool.stream import Chunk, Stream
+
+    monkeypatch.setitem(vars(settings.CONF), "spool_url", redis_server.url)
+    assert "Stream:         0 chunks\n" in cli("email-tracking-cli ingest status").out
+    Stream(redis_server.url).add(Chunk("1.jsonl", 0, 2, b"a\n"))
+    found = cli("email-tracking-cli ingest status --json").json["stream"]
+    assert (found["chunks"], 0 <= found["oldest_seconds"] < 10) == (1, True)
+    assert "1 chunk, the oldest sent 0." in cli("email-tracking-cli ingest status").out
+    redis_server.kill()
+    assert "Redis is away" in cli("email-tracking-cli ingest status").out
 
 
 @pytest.mark.django_db(transaction=True)

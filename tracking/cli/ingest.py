@@ -92,9 +92,16 @@ def status(as_json: Json = False) -> None:
                 ("Rate", f"{found['events_per_second']} events a second, over the last minute"),
                 ("Ingesters", found["ingesters"]),
                 ("Disk", f"{found['disk']['free_bytes']} bytes free" + ("" if found["disk"]["writable"] else "; hits cannot be written")),
+                *([("Stream", _stream(**found["stream"]))] if "stream" in found else []),
             ]
         )
     )
+
+
+def _stream(chunks: int | None, oldest_seconds: float | None) -> str:
+    if chunks is None:
+        return "Redis is away, hits wait in the spools"
+    return output.counted(chunks, "chunk") + (f", the oldest sent {oldest_seconds} seconds ago" if chunks else "")
 
 
 @group.command("dead-letters", cls=Undrained)

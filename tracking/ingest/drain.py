@@ -213,7 +213,8 @@ def apply_chunk(name: str, lines: Sequence[Line], *, torn: bool = False) -> int 
         if not fresh or fresh[0].start != position:
             return position
         _apply_lines(name, position, fresh, _Deadline(None), torn=torn)
-    return _positions.pop(name)
+        _positions.pop(name, None)  # not ours to remember, and under the lock, like all of this
+    return fresh[-1].end
 
 
 def positions_to_ship() -> dict[Segment, int]:

@@ -43,10 +43,11 @@ def backlog() -> Backlog:
 def ingest_status() -> dict[str, Any]:
     """`pending` bytes not applied, `lag_seconds` since the oldest of them was written (0 when there are none), `dead_letters`,
     `unknown_tokens` and `dropped` hits since the beginning; `segments` that are not applied to their end, `events_per_second`
-    of the last minute and `ingesters` of this machine, and the `disk` of its spool."""
+    of the last minute and `ingesters` of this machine, and the `disk` of its spool. With TRACKING_SPOOL_URL also what is in the
+    `stream`, of all machines: `chunks`, and `oldest_seconds` since the oldest was sent, both None while Redis is away."""
     waiting, numbers, disk = backlog(), read_numbers(), disk_under(settings.CONF.spool_dir)
     counts = dict(IngestCount.objects.values_list("name", "n"))
-    return {
+    found = {
         "pending": waiting.pending,
         "lag_seconds": waiting.lag,
         "dead_letters": DeadLetter.objects.count(),
@@ -57,6 +58,11 @@ def ingest_status() -> dict[str, Any]:
         "ingesters": ingesters(numbers),
         "disk": {"writable": can_write(disk, numbers), "free_bytes": disk.free},
     }
+    if url := settings.CONF.spool_url:
+        from tracking.spool.stream import stream_status  # the client of Redis, which few have
+
+        found["stream"] = stream_status(url)
+    return found
 
 
 def read_numbers() -> Numbers:

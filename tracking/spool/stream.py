@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis, RedisError, ResponseError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tracking.spool.reader import Line, read_lines
 
@@ -33,7 +35,7 @@ CLAIM_IDLE = 10_000
 #: A consumer that has nothing and asked for nothing for so long is gone, in milliseconds.
 GONE_IDLE = 3_600_000
 
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = 3.0
 #: A Redis that does not answer is tried again so much later, and spoken of so often.
 RETRY_SECONDS = 1.0
 WARN_SECONDS = 60.0
@@ -98,9 +100,11 @@ def read_chunk(path: Path, position: int, upto: int) -> Chunk | None:
 class Stream:
     """The stream, as both ends use it. Whatever it is asked raises RedisError when Redis is away, or says no."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout: float = TIMEOUT_SECONDS) -> None:
         # RESP2 looks the same in all versions of the client; tries and pauses are ours, see `attempt`
-        self.redis: Any = Redis.from_url(url, protocol=2, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=2.0)
+        self.redis: Any = Redis.from_url(
+            url, protocol=2, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        )
         self.node = socket.gethostname()
         self.consumer = f"{self.node}-{os.getpid()}-{time.time_ns():x}"
         self._try_at = self._warn_at = float("-inf")
@@ -203,3 +207,14 @@ class Stream:
                 bad.append(entry)
         self.finish(bad)
         return found
+
+
+def stream_status(url: str) -> dict[str, Any]:
+    """`chunks` in the stream, of all machines, and `oldest_seconds` since the oldest was sent; both None while Redis is away."""
+    stream = Stream(url, timeout=1.0)
+    try:
+        return {"chunks": stream.length(), "oldest_seconds": stream.oldest()}
+    except RedisError:
+        return {"chunks": None, "oldest_seconds": None}
+    finally:
+        stream.close()
