@@ -52,26 +52,29 @@ def line(token: str = "uuid-token", at: int = 1_705_314_600_123, *, connection: 
 
 
 class RunningNginx:
-    """nginx with the pixel answered by itself, in front of a server on port `upstream`. Its logs of pixels are in `logs`."""
+    """nginx in front of a server on port `upstream`: on `port` it answers the pixel itself, with logs in `logs`; on `plain` it does not."""
 
     def __init__(self, folder: Path, upstream: int) -> None:
         if not shutil.which("nginx"):
             missing("nginx")
-        self.folder, self.logs, self.port = folder, folder / "logs", free_port()
+        self.folder, self.logs, self.port, self.plain = folder, folder / "logs", free_port(), free_port()
         self.logs.mkdir(exist_ok=True)
         location = (DEPLOY / "tracking-pixel.conf").read_text().replace("/var/log/nginx/tracking", str(self.logs))
         assert str(self.logs) in location
+        proxy = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; location / { proxy_pass http://tracking; }"
         http = (
             f"{FORMAT}\nupstream tracking {{ server 127.0.0.1:{upstream}; }}\n"
-            f"server {{ listen 127.0.0.1:{self.port}; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n{location}\n"
-            "location / { proxy_pass http://tracking; } }"
+            f"server {{ listen 127.0.0.1:{self.plain}; {proxy} }}\n"
+            f"server {{ listen 127.0.0.1:{self.port}; {proxy}\n{location} }}"
         )
         self.configuration = configure(folder, http)
 
     def __enter__(self) -> RunningNginx:
-        self.process = subprocess.Popen(["nginx", "-e", "stderr", "-c", str(self.configuration)], stderr=subprocess.PIPE)
+        errors = self.folder / "nginx-errors.log"
+        with errors.open("wb") as file:
+            self.process = subprocess.Popen(["nginx", "-e", "stderr", "-c", str(self.configuration)], stderr=file)
         until(lambda: self.process.poll() is not None or not is_free(self.port))
-        assert self.process.poll() is None, self.process.stderr and self.process.stderr.read().decode()
+        assert self.process.poll() is None, errors.read_text()
         return self
 
     def __exit__(self, *error: object) -> None:
