@@ -60,8 +60,10 @@ class Consuming:
     def _take(self) -> bool:
         now = time.monotonic()
         if now >= self._claim_at:
-            self._claim_at = now + CLAIM_SECONDS
-            self._remember(self.stream.claim(READ_CHUNKS))
+            claimed = self.stream.claim(READ_CHUNKS)
+            if not claimed:
+                self._claim_at = now + CLAIM_SECONDS
+            self._remember(claimed)
         if len(self._taken) < HELD_CHUNKS:
             self._remember(self.stream.read(READ_CHUNKS))
         return True

@@ -108,6 +108,7 @@ class Stream:
         self.node = socket.gethostname()
         self.consumer = f"{self.node}-{os.getpid()}-{time.time_ns():x}"
         self._try_at = self._warn_at = float("-inf")
+        self._claim_from = b"0-0"
 
     def attempt(self, work: Callable[[], bool]) -> bool:
         """Do something with the stream. False, and a line in the log now and then, while Redis is away."""
@@ -164,9 +165,9 @@ class Stream:
         return self._chunks(answer[0][1]) if answer else []
 
     def claim(self, most: int) -> list[tuple[bytes, Chunk]]:
-        """Chunks that a consumer took and did not finish, because it died."""
+        """Chunks that a consumer took and did not finish, because it died. The next call looks further."""
         try:
-            answer = self.redis.xautoclaim(STREAM, GROUP, self.consumer, CLAIM_IDLE, count=most)
+            answer = self.redis.xautoclaim(STREAM, GROUP, self.consumer, CLAIM_IDLE, self._claim_from, count=most)
             for consumer in self.redis.xinfo_consumers(STREAM, GROUP):
                 if consumer["pending"] == 0 and consumer["idle"] > GONE_IDLE:
                     self.redis.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
@@ -174,6 +175,7 @@ class Stream:
             if "NOGROUP" not in str(error) and "no such key" not in str(error):
                 raise
             return []
+        self._claim_from = answer[0]
         return self._chunks(answer[1])
 
     def finish(self, entries: Sequence[bytes]) -> None:
