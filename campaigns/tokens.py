@@ -23,4 +23,4 @@ def make_token() -> str:
 
 def is_token(text: str) -> bool:
     """Whether a text can be a token. `.` and `..` would be lost in a path; `.gif` is tolerated at the end of a pixel's address."""
-    return _TOKEN.fullmatch(text) is not None and text.strip(".") != "" and not text.lower().endswith(".gif")
+    return _TOKEN.fullmatch(text) is not None and text[-4:].lower() != ".gif" and text.strip(".") != ""

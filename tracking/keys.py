@@ -24,6 +24,11 @@ _keys: tuple[bytes, ...] = ()
 _reloaded_at = float("-inf")
 
 
+def known_keys() -> tuple[bytes, ...]:
+    """The keys that this process has read, newest first; empty before the first need of them. Waits for nothing."""
+    return _keys
+
+
 def signing_keys() -> tuple[bytes, ...]:
     """The keys, newest first: the first signs, all verify. Needs the database only when there is no keys file yet."""
     global _keys

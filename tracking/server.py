@@ -47,10 +47,15 @@ def create_tracking_app() -> TrackingApplication:
     from django.conf import settings as django_settings
     from django.utils.module_loading import import_string
 
+    from tracking.keys import known_keys
     from tracking.serving.asgi import TrackingApplication
+    from tracking.serving.hits import HitDesk
+    from tracking.spool.writer import process_writer
 
     import_module(django_settings.ROOT_URLCONF)  # now, and not in the first request
-    return TrackingApplication(import_string(django_settings.WSGI_APPLICATION))
+    conf = django_settings.CONF
+    hits = HitDesk(process_writer(conf.spool_dir, conf.spool_fsync), conf.trusted_proxies, known_keys)
+    return TrackingApplication(import_string(django_settings.WSGI_APPLICATION), hits)
 
 
 def listen(conf: Conf) -> socket.socket:

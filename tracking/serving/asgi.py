@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from tracking.serving import ingester
 from tracking.serving.body import Bodies, Disconnected, Refused, discard
 from tracking.serving.environ import wsgi_environ
+from tracking.serving.hits import HitDesk
 from tracking.spool.writer import close_writers
 
 logger = logging.getLogger("tracking.serving")
@@ -46,8 +47,9 @@ class Stalled(Exception):
 class TrackingApplication:
     """One object for every kind of server: called with two arguments it is a WSGI application, with three (or one) an ASGI one."""
 
-    def __init__(self, wsgi: WSGIApp) -> None:
-        self.wsgi = wsgi
+    def __init__(self, wsgi: WSGIApp, hits: HitDesk | None = None) -> None:
+        """`hits` is where our own worker takes hits, before they come here."""
+        self.wsgi, self.hits = wsgi, hits
         self.bodies = Bodies()
         self._pools: dict[str, ThreadPoolExecutor] = {}
 

@@ -12,6 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 MAX_HEAD = 256 * 1024
 #: All bytes of one request as they came, chunk sizes and trailers included (a body has a limit of its own).
 MAX_REQUEST = 128 * 1024 * 1024
+#: Requests of one connection that wait for the one before them; each takes some 3 kB.
+MAX_PIPELINED = 1000
 #: How long a connection may take to bring the head of a request, keep-alive included.
 HEAD_SECONDS = 60.0
 
@@ -66,11 +68,16 @@ class TrackingProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        super().on_headers_complete()
+        if len(self.pipeline) < MAX_PIPELINED:
+            super().on_headers_complete()
+        else:
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         self.idle_since = self.loop.time()
         super().on_response_complete()
+        if self.pipeline:  # uvicorn reads on after each answer, so who sends faster than we answer would fill the memory
+            self.flow.pause_reading()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cast("dict[str, Any]", cycle.scope)["extensions"] = {"tracking.connection": Connection(cycle)}
@@ -83,8 +90,11 @@ class TrackingProtocol(HttpToolsProtocol):
         return self.loop.time() - self.idle_since if idle else 0.0
 
 
-def close_idle(connections: Iterable[object]) -> None:
-    """Close connections that bring no request: uvicorn's own timer stops at the first byte of a next one."""
+def close_idle(connections: Iterable[object], keep_alive: float) -> None:
+    """Close connections that bring no request: `keep_alive` seconds after an answer, later in the middle of a head or before the first.
+
+    uvicorn's own timer stops at the first byte of a next request, and hits set none.
+    """
     for connection in list(connections):
-        if isinstance(connection, TrackingProtocol) and connection.idle_seconds > HEAD_SECONDS:
+        if isinstance(connection, TrackingProtocol) and connection.idle_seconds > (HEAD_SECONDS if connection.in_head else keep_alive):
             connection.transport.abort()

@@ -10,13 +10,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from tracking.serving.asgi import TrackingApplication
+from tracking.serving.hits import HitProtocol
 from tracking.serving.protocol import TrackingProtocol, close_idle
+from tracking.serving.rehearsal import fits
 
 logger = logging.getLogger("tracking.serving")
 
@@ -26,11 +29,9 @@ SWITCH_SECONDS = 0.0005
 
 
 class TrackingWorker(UvicornWorker):
-    #: What answers a connection.
-    protocol_class: type[TrackingProtocol] = TrackingProtocol
     CONFIG_KWARGS = {
         "loop": "uvloop",
-        "http": protocol_class,
+        "http": TrackingProtocol,
         "ws": "none",
         "interface": "asgi3",
         "lifespan": "on",
@@ -79,16 +80,25 @@ class TrackingWorker(UvicornWorker):
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
+        self.config.load()
+        self.config.http_protocol_class = await self.choose_protocol()
         self.server = Server(config=self.config)
         self._install_sigquit_handler()
         await self.server.serve(sockets=self.sockets)
         if not self.server.started:
             sys.exit(3)  # gunicorn's WORKER_BOOT_ERROR: it does not try for ever
 
+    async def choose_protocol(self) -> type[TrackingProtocol]:
+        """The one with the fast layer, unless this uvicorn is not as it knows it."""
+        if await fits(self.config):
+            return HitProtocol
+        logger.warning("this uvicorn (%s) is another one than the fast layer knows; Django answers the hits, slower", version("uvicorn"))
+        return TrackingProtocol
+
     async def callback_notify(self) -> None:
         await super().callback_notify()
         self._leave_if_orphaned()
-        close_idle(self.server.server_state.connections)
+        close_idle(self.server.server_state.connections, self.cfg.keepalive)
 
 
 def _broken(_: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:

@@ -26,6 +26,10 @@ KEPT_HEADERS = frozenset({
 })  # fmt: skip
 MAX_HEADER = 256
 
+#: Longer texts than this are encoded anew each time, so that who sends long ones fills no memory.
+MAX_KEPT = 1024
+
+_KIND = {kind: kind.encode() for kind in EventKind}
 _cache: dict[str, bytes] = {}
 
 
@@ -46,8 +50,28 @@ def _text(value: str) -> bytes:
     if encoded is None:
         if len(_cache) >= 10_000:
             _cache.clear()
-        encoded = _cache[value] = orjson.dumps(value.encode("utf-8", "replace").decode("utf-8"))
+        encoded = _cache[value] = _json(value)
     return encoded
+
+
+def _json(value: str) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:  # half of a surrogate pair
+        return orjson.dumps(value.encode("utf-8", "replace").decode("utf-8"))
+
+
+def told(method: str = "GET", user_agent: str | None = None, headers: Mapping[str, str] | None = None) -> bytes:
+    """The part of a line that says who asked and how. The texts may be anything and are cut to their limits."""
+    parts = []
+    if method != "GET":
+        parts.append(b',"m":%b' % _text(method[:16]))
+    if user_agent:
+        parts.append(b',"ua":%b' % _text(user_agent[:MAX_USER_AGENT]))
+    if headers:
+        pairs = b",".join(b"%b:%b" % (_text(name), _text(value[:MAX_HEADER])) for name, value in headers.items())
+        parts.append(b',"h":{%b}' % pairs)
+    return b"".join(parts)
 
 
 def hit_line(
@@ -56,29 +80,18 @@ def hit_line(
     at: int,
     *,
     ip: str | None = None,
-    user_agent: str | None = None,
-    method: str = "GET",
-    headers: Mapping[str, str] | None = None,
+    told: bytes = b"",
     url: str | None = None,
-    position: str | None = None,
+    position: str = "",
 ) -> bytes:
-    """The line of one hit. `token` is a checked one, `ip` an address; all other texts may be anything and are cut to their limits."""
-    parts = [b'{"v":1,"k":"%b","t":"%b","at":%d' % (kind.encode(), token.encode(), at)]
-    if ip:
-        parts.append(b',"ip":"%b"' % ip.encode())
-    if method != "GET":
-        parts.append(b',"m":%b' % _text(method[:16]))
-    if user_agent:
-        parts.append(b',"ua":%b' % _text(user_agent[:MAX_USER_AGENT]))
-    if headers:
-        pairs = b",".join(b"%b:%b" % (_text(name), _text(value[:MAX_HEADER])) for name, value in headers.items())
-        parts.append(b',"h":{%b}' % pairs)
-    if url is not None:
-        parts.append(b',"u":%b' % orjson.dumps(url[:MAX_URL].encode("utf-8", "replace").decode("utf-8")))
+    """The line of one hit. `token` is a checked one, `ip` an address, `told` from the function of that name; the rest may be anything."""
+    address = b',"ip":"%b"' % ip.encode() if ip else b""
+    if url is None:
+        return b'{"v":1,"k":"%b","t":"%b","at":%d%b%b}\n' % (_KIND[kind], token.encode(), at, address, told)
+    link = _json(url[:MAX_URL]) if len(url) > MAX_KEPT else _text(url)
     if position:
-        parts.append(b',"n":%b' % _text(position[:32]))
-    parts.append(b"}\n")
-    return b"".join(parts)
+        link += b',"n":' + _text(position[:32])
+    return b'{"v":1,"k":"%b","t":"%b","at":%d%b%b,"u":%b}\n' % (_KIND[kind], token.encode(), at, address, told, link)
 
 
 def lost_line(hits: int) -> bytes:

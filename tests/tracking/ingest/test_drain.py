@@ -18,7 +18,7 @@ from tracking.ingest.drain import drain, forget_positions, pending, tidy
 from tracking.ingest.status import ingest_status
 from tracking.models import DeadLetter, SpoolPosition
 from tracking.spool import reader, writer
-from tracking.spool.lines import hit_line, lost_line
+from tracking.spool.lines import hit_line, lost_line, told
 
 pytestmark = pytest.mark.django_db
 
@@ -32,7 +32,7 @@ def append(*lines: bytes) -> None:
 
 
 def hit(token: str = "uuid-token", at: int | None = None) -> bytes:
-    return hit_line(EventKind.OPENED, token, at or now_ms(), user_agent="Mozilla/5.0")
+    return hit_line(EventKind.OPENED, token, at or now_ms(), told=told(user_agent="Mozilla/5.0"))
 
 
 def test_hits_are_applied_once_however_often_the_spool_is_drained(message: Message) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campaigns.events import EventKind, TrackingEvent
-from tracking.spool.lines import MAX_LINE, BadLine, Lost, hit_line, lost_line, parse_line
+from tracking.spool.lines import MAX_LINE, BadLine, Lost, hit_line, lost_line, parse_line, told
 
 wild = st.text(max_size=60) | st.text(alphabet='"\\\0\n\r\ud800\udfff\u2028é', max_size=20)
 
@@ -22,7 +22,7 @@ wild = st.text(max_size=60) | st.text(alphabet='"\\\0\n\r\ud800\udfff\u2028é', 
     position=wild | st.none(),
 )
 def test_a_hit_is_one_line_and_reads_back_whatever_its_texts_are(kind, at, agent, method, headers, url, position) -> None:
-    line = hit_line(kind, "tok_1.~-", at, ip="192.0.2.1", user_agent=agent, method=method, headers=headers, url=url, position=position)
+    line = hit_line(kind, "tok_1.~-", at, ip="192.0.2.1", told=told(method, agent, headers), url=url, position=position or "")
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
     event = parse_line(line[:-1])
@@ -39,8 +39,7 @@ def test_no_line_of_ours_is_longer_than_the_reader_reads() -> None:
         EventKind.CLICKED,
         "t" * 128,
         1,
-        user_agent="\0" * 9000,
-        headers={f"h{n}": "\0" * 9000 for n in range(13)},
+        told=told("GET", "\0" * 9000, {f"h{n}": "\0" * 9000 for n in range(13)}),
         url="\0" * 9000,
         position="1",
     )

@@ -1,0 +1,476 @@
+"""The two layers that answer hits, compared request by request over real sockets: same answers, same lines in the spool."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from tests.tracking.running import RunningServer, until
+from tracking import keyfile
+from tracking.serving.hits import HitDesk, HitProtocol
+from tracking.serving.protocol import TrackingProtocol, close_idle
+from tracking.serving.rehearsal import fits
+from tracking.signing import sign
+from tracking.spool.writer import SpoolWriter
+
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("fast layer")]
+
+PLAIN = [
+    *(sys.executable, "-m", "gunicorn", "-w", "1", "-b", "127.0.0.1:{port}"),
+    *("-k", "tests.tracking.plain_worker.PlainWorker", "tracking.server:create_tracking_app()"),
+]
+LAST = b"GET /health HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n"
+TOKEN = "a0_.~-Z"
+
+
+@dataclass
+class Layers:
+    """Two servers of the same keys, and what both wrote down for the last request."""
+
+    fast: RunningServer
+    plain: RunningServer
+    key: bytes
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def signed(self, url: str = "https://shop.example/a?b=1&c=2", token: str = TOKEN, position: str = "", extra: str = "") -> bytes:
+        signature = sign(self.key, token, url, position)
+        n = f"&n={position}" if position else ""
+        return f"/track/redirect/{token}?url={quote(url, safe='')}{n}&sig={signature}{extra}".encode()
+
+    def same(self, *packets: bytes) -> bytes:
+        """Send the packets to both and compare what comes back, and what was written. Returns the answers."""
+        fast, plain = (exchange(server, packets) for server in (self.fast, self.plain))
+        assert fast == plain
+        written: tuple[list[Any], list[Any]] = ([], [])
+
+        def equal() -> bool:  # Django may still be at a hit whose client has been sent away for what followed
+            for lines, server in zip(written, (self.fast, self.plain), strict=True):
+                lines.extend(new_lines(server))
+            return written[0] == written[1]
+
+        with suppress(AssertionError):
+            until(equal, 2)
+        assert written[0] == written[1]
+        self.lines = written[0]
+        return fast
+
+
+@contextmanager
+def two_layers(factory: pytest.TempPathFactory, **settings: str) -> Iterator[Layers]:
+    # The headers of Django's errors come out of sets.
+    settings |= {"PYTHONHASHSEED": "0", "DJANGO_SETTINGS_MODULE": "trackingsite.settings"}
+    folder, copy = factory.mktemp("fast"), factory.mktemp("plain")
+    wrong = "/track/redirect/x?url=https%3A%2F%2Fa.example&sig=a"  # has a process read its keys
+    with RunningServer(folder, **settings) as fast:
+        fast.get(wrong)
+        shutil.copy(folder / "tracking.db-keys", copy / "tracking.db-keys")
+        with RunningServer(copy, PLAIN, **settings) as plain:
+            plain.get(wrong)
+            key = bytes.fromhex(keyfile.read(copy / "tracking.db-keys").link_keys[-1].key)
+            yield Layers(fast, plain, key)
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layers]:
+    with two_layers(tmp_path_factory) as layers:
+        yield layers
+
+
+@pytest.fixture(scope="module", params=["interval", "always"])
+def synced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layers]:
+    """With either way to sync the spool."""
+    with two_layers(tmp_path_factory, TRACKING_SPOOL_FSYNC=request.param) as layers:
+        yield layers
+
+
+def exchange(server: RunningServer, packets: tuple[bytes, ...]) -> bytes:
+    """All that is answered to the packets and, after the first answer, to a last request that ends the connection."""
+    with server.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        received = b""
+        with suppress(ConnectionError):
+            for number, packet in enumerate(packets):
+                if number:
+                    time.sleep(0.01)
+                connection.sendall(packet)
+            received = connection.recv(65_536)
+            connection.sendall(LAST)
+            while part := connection.recv(65_536):
+                received += part
+    return re.sub(rb"\r\ndate: [^\r]*", b"", received)
+
+
+_seen: dict[Path, int] = {}
+
+
+def new_lines(server: RunningServer) -> list[dict[str, Any]]:
+    """What was written since the last look, without the times."""
+    lines: list[dict[str, Any]] = []
+    for segment in sorted((server.folder / "tracking.db-spool").glob("*.jsonl")):
+        whole = segment.read_bytes()
+        new = whole[_seen.get(segment, 0) :]
+        _seen[segment] = len(whole)
+        lines += [json.loads(line) for line in new.splitlines()]
+    for line in lines:
+        assert abs(line.pop("at") / 1000 - time.time()) < 60
+    return lines
+
+
+def get(target: bytes = b"/track/pixel/" + TOKEN.encode(), *headers: bytes, version: bytes = b"1.1", method: bytes = b"GET") -> bytes:
+    lines = b"".join(header + b"\r\n" for header in headers)
+    return method + b" " + target + b" HTTP/" + version + b"\r\nHost: t.example\r\n" + lines + b"\r\n"
+
+
+# -- one request
+
+
+def test_the_fast_layer_is_in(layers: Layers) -> None:
+    """Else this file would compare Django with itself."""
+    assert "slower" not in layers.fast.log
+    with layers.fast.connect() as connection:
+        connection.sendall(get() * 100)
+        answers = b""
+        while answers.count(b"GIF89a") < 100:
+            answers += connection.recv(65_536)
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 100
+    assert len(new_lines(layers.fast)) == 100
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/track/pixel/abc",
+        b"/track/pixel/abc.gif",
+        b"/track/pixel/abc.GIF",
+        b"/track/pixel/abc.gif.gif",
+        b"/track/pixel/.gif",
+        b"/track/pixel/..",
+        b"/track/pixel/...gif",
+        b"/track/pixel/" + b"x" * 128,
+        b"/track/pixel/" + b"x" * 129,
+        b"/track/pixel/" + b"x" * 128 + b".gif",
+        b"/track/pixel/" + b"x" * 500,
+        b"/track/pixel/",
+        b"/track/pixel",
+        b"/track/pixel/a/b",
+        b"/track/pixel/abc/",
+        b"/track/pixel/abc//",
+        b"/track/pixel/%61bc",
+        b"/track/pixel/a%20b",
+        b"/track/pixel/a%00b",
+        b"/track/pixel/a%FF",
+        b"/track/pixel/abc?x=1",
+        b"/track/pixel/abc?",
+        b"/track/pixel/abc?x=1?y#z",
+        b"/track/pixel/abc#z",
+        b"/track/pixel/a\xc3\xa4",
+        b"/track/pixel/abc?\xc3\xa4",
+        b"/track/pixel/a|b",
+        b"/track/pixel/a\\b",
+        b'/track/pixel/abc?"<>',
+        b"//track/pixel/abc",
+        b"/TRACK/pixel/abc",
+        b"http://t.example/track/pixel/abc",
+        b"/track/pixel/abc;v=1",
+        b"/track/pixel/a+b",
+        b"/track/pixel/../pixel/abc",
+    ],
+)
+def test_addresses_of_pixels(layers: Layers, target: bytes) -> None:
+    layers.same(get(target))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b"User-Agent: Mozilla/5.0 (X11)"],
+        [b"user-agent:NoSpace/1.0"],
+        [b"USER-AGENT:   Padded  "],
+        [b"User-Agent:\tTab"],
+        [b"User-Agent: caf\xc3\xa9"],
+        [b"User-Agent: caf\xe9"],
+        [b"User-Agent:"],
+        [b"User-Agent: "],
+        [b"User-Agent: a", b"User-Agent: b"],
+        [b'User-Agent: "quoted\\"'],
+        [b"User-Agent: " + b"x" * 900],
+        [b"User-Agent: " + b"x" * 65_000],
+        [b"User_Agent: underscore"],
+        [b"Accept: */*", b"Accept-Language: de", b"Referer: https://m.example/"],
+        [b"Accept: a", b"Accept: b"],
+        [b"Via: 1.1 x"],
+        [b"Sec-Purpose: prefetch;prerender", b"Purpose: prefetch", b"X-Moz: prefetch"],
+        [b"Cookie: a=1", b"Cookie: b=2"],
+        [b"X-Forwarded-For: 203.0.113.9"],
+        [b"X-Forwarded-For: 10.0.0.1, 203.0.113.9"],
+        [b"X-Forwarded-For: a", b"X-Forwarded-For: 127.0.0.1"],
+        [b"X-Forwarded-For: 203.0.113.9:99"],
+        [b"X-Forwarded-For: " + b"1.2.3.4, " * 60 + b"127.0.0.1"],
+        [b"X-Real-IP: 2001:DB8::1"],
+        [b"X-Real-IP: [::ffff:192.0.2.7]:80"],
+        [b"X_Forwarded_For: 192.0.2.1"],
+        [b"X-Forwarded-For:"],
+        [b"X-Odd: \x01"],
+        [b"X-Odd: a\x7fb"],
+        [b"X-Odd: a\tb"],
+        [b"X-Odd: folded", b" over lines"],
+        [b"No colon"],
+        [b": no name"],
+        [b"Spaced : name"],
+        [b"X-Odd:: two"],
+        [b"Content-Length: 0"],
+        [b"Transfer-Encoding: identity"],
+        [b"Upgrade: websocket", b"Connection: Upgrade"],
+        [b"Upgrade: h2c"],
+        [b"Connection: keep-alive"],
+        [b"Connection: Keep-Alive"],
+        [b"Connection: close"],
+        [b"Connection: CLOSE"],
+        [b"Connection: foo"],
+        [b"Connection: foo, close"],
+        [b"Connection: keep-alive", b"Connection: close"],
+        [b"Connection:"],
+        [b"Keep-Alive: timeout=5"],
+        [b"Origin: https://evil.example"],
+        [b"Host: two"],
+        [b"Range: bytes=0-3"],
+        [b"If-None-Match: *"],
+        [b"X-%d: a" % n for n in range(150)],
+    ],
+    ids=lambda headers: headers[0][:40].decode("latin-1"),
+)
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_headers(layers: Layers, headers: list[bytes], version: bytes) -> None:
+    layers.same(get(b"/track/pixel/abc", *headers, version=version))
+    layers.same(get(layers.signed(), *headers, version=version))
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"POST", b"OPTIONS", b"DELETE", b"get", b"GETT", b"PRI"])
+def test_methods(layers: Layers, method: bytes) -> None:
+    layers.same(get(b"/track/pixel/abc", b"Connection: close", method=method))
+    layers.same(get(layers.signed(), b"Connection: close", method=method))
+
+
+@pytest.mark.parametrize("version", [b"0.9", b"1.2", b"2.0", b"3", b"1.1 ", b"x"])
+def test_versions(layers: Layers, version: bytes) -> None:
+    layers.same(get(b"/track/pixel/abc", version=version))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\r\n" + get(),
+        b"GET  /track/pixel/abc HTTP/1.1\r\n\r\n",
+        b"GET /track/pixel/abc HTTP/1.1\r\n\r\n",
+        b"GET /track/pixel/abc\r\n\r\n",
+        b"GET /track/pixel/abc HTTP/1.1\nHost: a\n\n",
+        b"GET /track/pixel/abc HTTP/1.1\r\nHost: a\n\r\n\r\n",
+        b"GET /track/pixel/abc HTTP/1.1\r\nHost: a\r\n\r\n\r\n",
+        b"GET /track/pixel/abc HTTP/1.1\r\nA: b\r\rC: d\r\n\r\n",
+        b"GET /track/pixel/a b HTTP/1.1\r\n\r\n",
+        b"GET /track/pixel/abc?a b HTTP/1.1\r\n\r\n",
+        b"GET\t/track/pixel/abc HTTP/1.1\r\n\r\n",
+        b"GET /track/pixel/abc HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET /track/pixel/abc HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"GET /track/pixel/abc HTTP/1.1\r\nContent-Length: 99\r\n\r\nGET /track/pixel/smuggled HTTP/1.1\r\n\r\n" + b" " * 62,
+        b"GET /track/pixel/abc HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /track/pixel/abc HTTP/1.1\r\nTrailer: x\r\n\r\n",
+    ],
+)
+def test_odd_heads(layers: Layers, request_: bytes) -> None:
+    layers.same(request_)
+
+
+def test_links(layers: Layers) -> None:
+    good = layers.signed()
+    assert b"302 Found" in layers.same(get(good))
+    assert layers.lines == [{"v": 1, "k": "clicked", "t": TOKEN, "ip": "127.0.0.1", "u": "https://shop.example/a?b=1&c=2"}]
+    for target in (
+        layers.signed(position="7"),
+        layers.signed(extra="&x=1"),
+        layers.signed(extra="&url=https%3A%2F%2Fevil.example"),
+        good.replace(b"&sig=", b"&amp;sig="),
+        good[:-26] + good[-26:].upper(),
+        good[:-1],
+        good[:-1] + b"%61",
+        good + b"a",
+        good + b"#a",
+        good[:-26],
+        good.partition(b"&sig")[0],
+        good.replace(b"redirect/a", b"redirect/b"),
+        good.replace(b"redirect/a", b"redirect/%61"),
+        layers.signed("https://user@shop.example/"),
+        layers.signed("https://shop.example/" + "x" * 3_000),
+        layers.signed("https://shop.example/" + "x" * 7_900),
+        layers.signed("https://shop.example/%C3%A4"),
+        layers.signed("https://bücher.example/ä b"),
+        layers.signed("javascript:alert(1)"),
+        layers.signed("https://shop.example/\r\nX: y"),
+        layers.signed(token="x" * 128),
+        layers.signed(token="x" * 129),
+        layers.signed(token="a.gif"),
+        layers.signed(token=".."),
+        b"/track/redirect/abc?sig=",
+        b"/track/redirect/abc?sig=%00",
+        b"/track/redirect/?sig=a",
+        b"/track/redirect/abc?url=sig=",
+        good.replace(b"url=", b"URL="),
+        good.replace(b"?", b"?&&"),
+        good.replace(b"https%3A%2F%2F", b"https://"),
+    ):
+        layers.same(get(target))
+
+
+def test_a_link_of_a_key_that_another_process_made(layers: Layers) -> None:
+    url, unknown = "https://shop.example/", bytes(32)
+    layers.same(get(f"/track/redirect/abc?url={quote(url, safe='')}&sig={sign(unknown, 'abc', url)}".encode()))
+
+
+# -- connections
+
+
+def test_a_request_in_pieces(synced: Layers) -> None:
+    for request in (get(b"/track/pixel/abc", b"User-Agent: Slow"), get(synced.signed(), b"User-Agent: Slow")):
+        synced.same(request[:20], request[20:])
+        assert [line["ua"] for line in synced.lines] == ["Slow"]
+        synced.same(request[:-1], request[-1:])
+        synced.same(*[request[index : index + 10] for index in range(0, len(request), 10)])
+        assert [line["ua"] for line in synced.lines] == ["Slow"]
+
+
+def test_several_requests_at_once(synced: Layers) -> None:
+    pixel, link, health = get(), get(synced.signed()), get(b"/health")
+    for packets in (
+        [pixel * 3],
+        [pixel, link, pixel],
+        [pixel + link + health + pixel],
+        [health + pixel + link],
+        [link * 2 + health * 2 + link],
+        [pixel + pixel[:30], pixel[30:]],
+        [pixel + health[:10], health[10:] + link],
+        [pixel * 300],
+        [health, pixel],
+        [health + pixel[:9], pixel[9:]],
+        [get(b"/track/pixel/abc", b"Connection: close") + pixel],
+        [pixel, get(b"/track/pixel/abc", b"Connection: close"), pixel],
+        [get(version=b"1.0") + pixel],
+        [b"POST /health HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc" + pixel],
+        [pixel + b"garbage\r\n\r\n"],
+        [health + get(b"/track/pixel/abc", b"Connection: close") + pixel],
+    ):
+        synced.same(*packets)
+
+
+names = st.sampled_from(
+    ["Accept", "User-Agent", "X-Forwarded-For", "X-Real-IP", "Connection", "Referer", "X-Other", "Content-Length", "Host"]
+)
+values = st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=30).map(lambda text: text.encode("latin-1"))
+targets = st.text("abc.~-_%/?#&=g0 i\xe4", max_size=20).map(lambda text: b"/track/pixel/" + text.encode("latin-1"))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(targets, st.lists(st.tuples(names, values), max_size=4), st.sampled_from([b"1.1", b"1.0"]), st.integers(0, 60))
+def test_any_request(layers: Layers, target: bytes, headers: list[tuple[str, bytes]], version: bytes, cut: int) -> None:
+    request = get(target, *[name.encode() + b": " + value for name, value in headers], b"Connection: close", version=version)
+    layers.same(*([request] if cut > 30 else [request[:cut], request[cut:]] if cut else [request]))
+
+
+# -- many and slow clients
+
+
+def test_who_sends_and_never_reads_holds_no_memory_and_nobody_up(layers: Layers) -> None:
+    worker = layers.fast.workers()[0]
+    with ExitStack() as stack:
+        greedy = [stack.enter_context(layers.fast.connect(receive_buffer=4096)) for _ in range(20)]
+        before = resident(worker)
+        for connection in greedy:
+            connection.setblocking(False)
+            for _ in range(400):
+                with suppress(BlockingIOError):
+                    connection.send(get(b"/track/pixel/abc", b"User-Agent: " + b"x" * 900) * 60)
+            assert layers.fast.get("/track/pixel/abc", timeout=5).status == 200
+        assert resident(worker) - before < 100 * 2**20
+
+
+def test_a_client_that_leaves_before_its_answer_is_counted(synced: Layers) -> None:
+    for server in (synced.fast, synced.plain):
+        new_lines(server)
+        with server.connect() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+            connection.sendall(get())
+        lines: list[Any] = []
+        until(lambda server=server, lines=lines: lines.extend(new_lines(server)) or lines)
+        assert [line["t"] for line in lines] == [TOKEN]
+        assert server.get("/health").status == 200
+
+
+def resident(pid: int) -> int:
+    pages: int = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+# -- another uvicorn
+
+
+def test_the_layer_fits_the_installed_uvicorn() -> None:
+    assert asyncio.run(fits(config()))
+
+
+@pytest.mark.parametrize("name", ["on_message_begin", "on_headers_complete", "connection_made"])
+def test_where_uvicorn_is_another_the_layer_is_left_out(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """As if a method had gone, or asked for more."""
+    monkeypatch.setattr(HttpToolsProtocol, name, lambda self, one, two, three: None)
+    assert not asyncio.run(fits(config()))
+
+
+def config() -> Config:
+    async def application(_scope: Any, _receive: Any, _send: Any) -> None: ...
+
+    found = Config(application, log_config=None, http=TrackingProtocol)
+    found.load()
+    return found
+
+
+def test_connections_without_requests_are_closed_in_time() -> None:
+    async def closed(requests: bytes, seconds: float) -> bool:
+        protocol = HitProtocol(config(), ServerState(), {}, asyncio.get_running_loop())
+        protocol.desk = HitDesk(SpoolWriter(Path(os.devnull)), None, tuple)
+        transport = Mock(is_closing=lambda: False)
+        protocol.connection_made(transport)
+        protocol.data_received(requests)
+        await asyncio.sleep(0.01)
+        protocol.idle_since -= seconds
+        close_idle([protocol], keep_alive=15)
+        return bool(transport.abort.called)
+
+    for requests, seconds, gone in (
+        (get(), 14, False),
+        (get(), 16, True),
+        (get() * 2, 16, True),
+        (get() + b"GET /tr", 16, False),
+        (get() + b"GET /tr", 61, True),
+        (b"", 16, False),
+        (b"", 61, True),
+    ):
+        assert asyncio.run(closed(requests, seconds)) is gone, (requests, seconds)

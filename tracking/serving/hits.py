@@ -1,0 +1,209 @@
+"""The fast layer: hits answered in uvicorn's protocol, before a task, a thread or Django is in it.
+
+A request that is plainly a hit (`tracking.hits.fast`) adds its line to what this turn of the event loop brings in; at the end
+of the turn all lines are written by one `write()`, and only then answered, each connection in the order of its requests. With
+TRACKING_SPOOL_FSYNC=always the write and its fsync are a thread's, and what comes meanwhile is the next group's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from campaigns.events import now_ms
+from tracking.hits.client_ip import Network
+from tracking.hits.fast import Head, is_candidate, parse_head, read_head, read_hit
+from tracking.hits.pixel import PIXEL
+from tracking.hits.redirect import redirect_answer
+from tracking.hits.request import Answer
+from tracking.serving.protocol import TrackingProtocol
+from tracking.spool.writer import SpoolWriter
+
+#: Hits of one connection that wait for their answers. Who sends more at once goes Django's way, where reading is paused.
+MAX_IN_HAND = 128
+
+
+class HitDesk:
+    """Takes the hits of all connections of a worker process, and has them written and answered."""
+
+    def __init__(self, writer: SpoolWriter, trusted: Sequence[Network] | None, keys: Callable[[], Sequence[bytes]]) -> None:
+        self.writer, self.trusted, self.keys = writer, trusted, keys
+        self._lines: list[bytes] = []
+        self._waiting: list[tuple[HitProtocol, str | None]] = []
+        self._thread = ThreadPoolExecutor(1, "hit-sync") if writer.always else None
+        self._syncing = False
+
+    def take(self, protocol: HitProtocol, url: bytes, head: Head) -> int:
+        """The status with which a hit will be answered; 0 when the request is none."""
+        hit = read_hit(url, head, protocol.peer, now_ms(), self.trusted, self.keys())
+        if hit is None:
+            return 0
+        if not self._waiting and not self._syncing:
+            protocol.loop.call_soon(self._end_turn, protocol.loop)
+        line, target = hit
+        self._waiting.append((protocol, target))
+        if line is not None:
+            self._lines.append(line)
+        return 200 if target is None else 302
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        lines, waiting = self._lines, self._waiting
+        self._lines, self._waiting = [], []
+        if self._thread is None or not lines:
+            self._answer(waiting, not lines or self.writer.append_many(lines))
+        else:
+            self._syncing = True
+            written = loop.run_in_executor(self._thread, self.writer.append_many, lines)
+            written.add_done_callback(lambda done: self._end_sync(loop, waiting, done.result()))
+
+    def _end_sync(self, loop: asyncio.AbstractEventLoop, waiting: list[tuple[HitProtocol, str | None]], written: bool) -> None:
+        self._syncing = False
+        self._answer(waiting, written)
+        if self._waiting:
+            self._end_turn(loop)
+
+    def _answer(self, waiting: list[tuple[HitProtocol, str | None]], written: bool) -> None:
+        for protocol, target in waiting:
+            protocol.answer(PIXEL if target is None else redirect_answer(target, tracked=written))
+
+
+class InHand:
+    """Stands where uvicorn keeps the request in hand, for the hits of a connection that are not answered yet."""
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self.response_complete = True
+        self.keep_alive = True
+        self.disconnected = False
+        self.message_event = asyncio.Event()
+
+
+class HitProtocol(TrackingProtocol):
+    """One connection of a client, its hits answered here."""
+
+    cycle: Any  # uvicorn's own, or `in_hand`
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.desk: HitDesk | None = getattr(config.app, "hits", None)
+        self.in_hand = InHand()
+        self.peer = ""
+        self.between = True  # no byte of a next request has come to the parser
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.peer = self.client[0] if self.client else ""
+
+    # -- reading
+
+    def data_received(self, data: bytes) -> None:
+        """One whole request, written as everybody writes it, needs no parser: half of what a hit costs without the kernel."""
+        if self.between and data.startswith(b"GET /track/") and data.endswith(b"\r\n\r\n") and self._take_whole(data):
+            self._unset_keepalive_if_required()
+        else:
+            super().data_received(data)
+
+    def _take_whole(self, data: bytes) -> bool:
+        request, _, block = data.partition(b"\r\n")
+        url, version = request[4:-9], request[-9:]
+        if version not in (b" HTTP/1.1", b" HTTP/1.0") or not is_candidate(url):
+            return False
+        head = parse_head(block)
+        return head is not None and head.keep_alive is not None and self._take(url, head, head.keep_alive, version[-3:])
+
+    def on_message_begin(self) -> None:
+        """No more than a hit needs; uvicorn's own, 2 µs of it, comes when Django shall answer."""
+        self.in_head, self.between, self.received = True, False, 0
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
+    def on_headers_complete(self) -> None:
+        """Requests that came in pieces, or several at once."""
+        parser = self.parser
+        if is_candidate(self.url) and parser.get_method() == b"GET" and (head := read_head(self.headers)) is not None:
+            version = parser.get_http_version().encode()
+            if version in (b"1.1", b"1.0") and self._take(self.url, head, parser.should_keep_alive(), version):
+                return
+        url, headers, expects_100 = self.url, self.headers, self.expect_100_continue
+        HttpToolsProtocol.on_message_begin(self)
+        self.url, self.expect_100_continue = url, expects_100
+        self.headers += headers  # the list that uvicorn has put into the scope
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.between = True
+        if self.cycle is not self.in_hand:
+            super().on_message_complete()
+
+    def _take(self, url: bytes, head: Head, keep_alive: bool, version: bytes) -> bool:
+        hand = self.in_hand
+        # Behind a request of Django's, or one that ends the connection, a hit waits in uvicorn's line.
+        in_turn = self.cycle is None or self.cycle.response_complete
+        if not in_turn and not (self.cycle is hand and hand.keep_alive and hand.hits < MAX_IN_HAND):
+            return False
+        if self.desk is None or self.flow.write_paused or self.transport.is_closing():
+            return False
+        status = self.desk.take(self, url, head)
+        if not status:
+            return False
+        self.in_head = False
+        hand.hits += 1
+        hand.response_complete = False
+        hand.keep_alive = keep_alive and version != b"1.0"
+        self.cycle = hand
+        if self.access_log:
+            self.access_logger.info('%s - "%s %s HTTP/%s" %d', self.peer, "GET", url.decode("ascii"), version.decode(), status)
+        return True
+
+    # -- answering
+
+    def answer(self, answer: Answer) -> None:
+        """Send the answer to the oldest hit in hand."""
+        hand = self.in_hand
+        hand.hits -= 1
+        hand.response_complete = done = hand.hits == 0
+        if self.transport.is_closing():
+            return
+        keeps = hand.keep_alive or not done
+        self.transport.write(_encoded(answer, self.server_state.default_headers, keeps))
+        if not keeps:
+            self.transport.close()
+        if done and self.pipeline:
+            self.on_response_complete()
+        else:  # without uvicorn's timer, 1.5 µs for each answer: close_idle() looks after those who bring no more
+            self.server_state.total_requests += 1
+            self.idle_since = self.loop.time()
+
+
+ServerHeaders = list[tuple[bytes, bytes]]
+#: uvicorn makes its list of headers anew each second, with the date in it; its bytes, and the whole answer of a pixel.
+_second: tuple[ServerHeaders, bytes, bytes] = ([], b"", b"")
+
+
+def _encoded(answer: Answer, server_headers: ServerHeaders, keep_alive: bool) -> bytes:
+    """The bytes of an answer, as uvicorn would write them for Django."""
+    global _second
+    if _second[0] is not server_headers:
+        lines = b"".join([b"%b: %b\r\n" % header for header in server_headers])
+        _second = (server_headers, lines, _joined(PIXEL, lines, keep_alive=True))
+    _, lines, pixel = _second
+    return pixel if answer is PIXEL and keep_alive else _joined(answer, lines, keep_alive)
+
+
+def _joined(answer: Answer, server_lines: bytes, keep_alive: bool) -> bytes:
+    end = b"" if keep_alive else b"connection: close\r\n"
+    head = _lines(answer.headers)
+    return b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (_STATUS[answer.status], server_lines, head, len(answer.body), end, answer.body)
+
+
+@lru_cache(maxsize=1024)
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    return "".join([f"{name.lower()}: {value}\r\n" for name, value in headers]).encode("ascii")
+
+
+_STATUS = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in (200, 302)}
