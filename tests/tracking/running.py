@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from tracking.conf import DEFAULTS, PROJECT_ROOT
+from tracking.conf import DEFAULTS, PROJECT_ROOT, Conf
+from tracking.metrics.shared import Counters
 
 MODULE = [sys.executable, "-m", "tracking.server"]
 
@@ -105,6 +106,11 @@ class RunningServer:
                 if is_running(pid):
                     os.kill(pid, signal.SIGKILL)
         self.process.wait(5)
+        Counters(self.spool).read()  # puts away what the killed ones left in shared memory
+
+    @property
+    def spool(self) -> Path:
+        return Conf(self.settings, PROJECT_ROOT).spool_dir
 
     @property
     def exit_code(self) -> int | None:

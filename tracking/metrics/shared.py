@@ -39,6 +39,8 @@ PAGE_BYTES = 16 * 1024
 PATIENCE = 1.0
 #: Begins the names of numbers that hold only while their process lives.
 HELD = "="
+#: Begins the first name of a page, which is its spool's folder.
+FOLDER = "/"
 
 _HEAD = struct.Struct("=II")  # bytes of the name (0 after the last one), and nothing
 _VALUE = struct.Struct("=q")
@@ -53,7 +55,7 @@ class Numbers:
     held: list[dict[str, int]] = field(default_factory=list)
 
     def take(self, page: dict[str, int], *, alive: bool) -> None:
-        self.totals.update({name: n for name, n in page.items() if not name.startswith(HELD)})
+        self.totals.update({name: n for name, n in page.items() if not name.startswith((HELD, FOLDER))})
         if alive:
             self.held.append({name.removeprefix(HELD): n for name, n in page.items() if name.startswith(HELD)})
 
@@ -152,6 +154,9 @@ class Counters:
             except (OSError, ValueError) as error:
                 self._pageless = True  # not tried again
                 logger.warning("what this process counts, it alone will know: %s", error)
+            else:
+                self._place(str(self.folder.resolve()))
+                self._sweep()
         slot = self._slots[name] = [0, 0]
         if self._page is not None:
             text = name.encode()
@@ -211,6 +216,14 @@ class Counters:
 
     def _pages(self) -> list[Path]:
         return sorted(self._place_of_pages().glob(f"{self._prefix()}*"))
+
+    def _sweep(self) -> None:
+        """Remove what dead processes left of spools that are no more: nobody will ask for them."""
+        for path in self._place_of_pages().glob("email-tracking-*"):
+            page, alive = _read_page(path, {os.geteuid()}) or ({}, True)
+            folder = next((name for name in page if name.startswith(FOLDER)), None)
+            if not alive and folder and not Path(folder).is_dir():
+                path.unlink(missing_ok=True)
 
     def _owners(self) -> set[int]:
         """Whose pages are believed: everybody can put files into shared memory."""

@@ -302,6 +302,22 @@ def test_a_reader_that_stopped_in_the_middle_stops_no_other(counters: Counters, 
         assert time.monotonic() - began < 2
 
 
+def test_pages_of_spools_that_are_no_more_are_removed(counters: Counters, memory: Path, spool: Path, other: Process) -> None:
+    gone = spool.with_name("gone")
+    gone.mkdir()
+    dead, living = Process(gone, memory), Process(gone, memory)
+    try:
+        dead.count("hits", 1)
+        living.count("hits", 1)
+        other.count("hits", 1)
+        dead.kill()
+        gone.rmdir()
+        counters.add("hits", 1)
+        assert len(list(memory.iterdir())) == 3, "of the living one, of the other process and of this one"
+    finally:
+        living.kill()
+
+
 def test_claiming_takes_what_the_dead_left_once(counters: Counters, other: Process) -> None:
     counters.add("unsaid", 1)
     other.count("unsaid", 4)
