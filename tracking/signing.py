@@ -32,7 +32,7 @@ def verify(keys: Iterable[bytes], token: str, url: str, position: str, signature
     if given is None:
         return False
     message = _message(token, url, position)
-    return any([hmac.compare_digest(_digest(key, message), given) for key in keys])
+    return any(hmac.compare_digest(_digest(key, message), given) for key in keys)
 
 
 def _message(token: str, url: str, position: str) -> bytes:
