@@ -46,7 +46,7 @@ def load(url: str, seconds: float, *, paths: Path | None = None, waiting: float 
     With `paths`, a file of paths, one a line, for those in turn. A share `waiting` of the requests waits `wait_ms` first.
     Raises CannotMeasure when anything but a good answer came: a run in which something failed measures nothing.
     """
-    command = [need("wrk", "wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", str(_SCRIPT), url]
+    command = [need("wrk", "wrk"), "-t1", "--timeout", "10s", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", str(_SCRIPT), url]
     command += ["--", str(waiting), str(wait_ms), *([str(paths)] if paths else [])]
     run = subprocess.run(command, capture_output=True, text=True)
     lines = [line for line in run.stdout.splitlines() if line.startswith("{")]
