@@ -1,8 +1,8 @@
 """Numbers that all processes of an installation count together. Pure.
 
-Each process counts in a page of memory of its own: a file in /dev/shm that it holds a `flock` on. Whoever asks adds the pages
-up. A page whose lock is free has no process any more; it goes into the totals in the spool's folder and is removed. So numbers
-outlive their process however it ends, never go back, and leave one file.
+Each process counts in a page of memory of its own, a file in /dev/shm. Whoever asks adds the pages up. A dead process's page goes
+into the totals in the spool's folder and is removed. So numbers outlive their process however it ends, never go back, and leave
+one file.
 
 Pages do not lie beside the spool, because a store into a mapped file on a full disk ends the process where the file system
 copies on write, and a full disk is when losses are to be counted.
@@ -11,14 +11,11 @@ copies on write, and a full disk is when losses are to be counted.
 from __future__ import annotations
 
 import atexit
-import errno
 import fcntl
 import hashlib
 import logging
-import mmap
 import os
 import secrets
-import struct
 import threading
 import time
 from collections import Counter
@@ -29,22 +26,19 @@ from pathlib import Path
 
 import orjson
 
+from tracking.metrics.page import Page, pack, read_page
+
 logger = logging.getLogger("tracking.metrics")
 
 #: Where there is none (it is Linux's), pages are in the spool's folder.
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 TOTALS = "counters.json"
-PAGE_BYTES = 16 * 1024
 #: How long the folder's lock is waited for, in seconds; after that the pages are added up as they are found.
 PATIENCE = 1.0
 #: Begins the names of numbers that hold only while their process lives.
 HELD = "="
 #: Begins the first name of a page, which is its spool's folder.
 FOLDER = "/"
-
-_HEAD = struct.Struct("=II")  # bytes of the name (0 after the last one), and nothing
-_VALUE = struct.Struct("=q")
-_pack = _VALUE.pack
 
 
 @dataclass
@@ -73,10 +67,7 @@ class Counters:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._slots: dict[str, list[int]] = {}  # the number, and where in the page it is (0: nowhere)
-        self._page: mmap.mmap | None = None
-        self._path: Path | None = None
-        self._descriptor = -1
-        self._used = 0
+        self._page: Page | None = None
         self._pageless = False
 
     def add(self, name: str, n: int = 1) -> None:
@@ -84,8 +75,7 @@ class Counters:
             slot = self._slots.get(name) or self._place(name)
             slot[0] += n
             if at := slot[1]:
-                # by slice: struct.pack_into clears the place first, and a reader may see that
-                self._page[at : at + 8] = _pack(slot[0])  # type: ignore[index]
+                self._page.memory[at : at + 8] = pack(slot[0])  # type: ignore[union-attr]
 
     def hold(self, name: str, n: int) -> None:
         """Set a number that is true while this process lives."""
@@ -94,7 +84,7 @@ class Counters:
             slot = self._slots.get(name) or self._place(name)
             slot[0] = n
             if at := slot[1]:
-                self._page[at : at + 8] = _pack(n)  # type: ignore[index]
+                self._page.memory[at : at + 8] = pack(n)  # type: ignore[union-attr]
 
     def held(self, name: str) -> int:
         """What this process said last; 0 when it never did."""
@@ -105,9 +95,9 @@ class Counters:
         """What all processes counted, now. Puts away the pages of those that are dead."""
         with self._alone() as alone:
             numbers, folded = self._load()
-            dead = []
+            dead, own = [], self._page and self._page.path
             for path in self._pages():
-                found = None if path.name in folded or path == self._path else _read_page(path, self._owners())
+                found = None if path.name in folded or path == own else read_page(path, self._owners())
                 if found is None:
                     continue
                 page, alive = found
@@ -130,15 +120,16 @@ class Counters:
 
     def close(self) -> None:
         """Put this process's own page away. What is counted after that begins a new one."""
-        if self._path is None:
+        if self._page is None:
             return
+        path = self._page.path
         with self._alone() as alone, self._lock:
             numbers, folded = self._load()
             if alone:
                 numbers.take(self._own(), alive=False)
-                self._store(numbers.totals, {*folded, self._path.name})
+                self._store(numbers.totals, {*folded, path.name})
             if not self.folder.is_dir():  # nobody will ever ask
-                self._path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             self._forget()
 
     # -- this process's page
@@ -149,55 +140,30 @@ class Counters:
     def _place(self, name: str) -> list[int]:
         """Under the lock: a place for a number that is counted for the first time."""
         if self._page is None and not self._pageless:
-            try:
-                self._begin_page()
-            except (OSError, ValueError) as error:
-                self._pageless = True  # not tried again
-                logger.warning("what this process counts, it alone will know: %s", error)
-            else:
-                self._place(str(self.folder.resolve()))
-                self._sweep()
+            self._begin_page()
         slot = self._slots[name] = [0, 0]
         if self._page is not None:
-            text = name.encode()
-            text += bytes(-len(text) % 8)
-            end = self._used + _HEAD.size + len(text) + _VALUE.size
             try:
-                if end + _HEAD.size > len(self._page):
-                    _fill(self._descriptor, len(self._page), len(self._page))
-                    self._page.resize(2 * len(self._page))
-            except (OSError, ValueError, SystemError) as error:  # the last where the system has no mremap
+                slot[1] = self._page.place(name)
+            except OSError as error:
                 logger.warning("%s has no place in shared memory: %s", name, error)
-            else:
-                start = self._used + _HEAD.size
-                self._page[start : end - _VALUE.size] = text
-                self._page[self._used : start] = _HEAD.pack(len(name.encode()), 0)  # last: now a reader sees it
-                slot[1] = end - _VALUE.size
-                self._used = end
         return slot
 
     def _begin_page(self) -> None:
         path = self._place_of_pages() / f"{self._prefix()}{os.getpid()}-{secrets.token_hex(4)}"
-        # Locked before it has its name: nobody takes it for a dead process's.
-        hidden = path.with_name(f".{path.name}.new")
-        descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            _fill(descriptor, PAGE_BYTES, 0)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._page = mmap.mmap(descriptor, PAGE_BYTES)
-            hidden.rename(path)
-        except (OSError, ValueError):
-            os.close(descriptor)
-            hidden.unlink(missing_ok=True)
-            raise
-        self._descriptor, self._path = descriptor, path
+            self._page = Page(path)
+        except OSError as error:
+            self._pageless = True  # not tried again
+            logger.warning("what this process counts, it alone will know: %s", error)
+        else:
+            self._place(str(self.folder.resolve()))
+            self._sweep()
 
     def _forget(self) -> None:
         """Without putting anything away; in a child the page is the parent's."""
         if self._page is not None:
             self._page.close()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
         lock = self._lock
         self._reset()
         self._lock = lock
@@ -220,10 +186,11 @@ class Counters:
     def _sweep(self) -> None:
         """Remove what dead processes left of spools that are no more: nobody will ask for them."""
         for path in self._place_of_pages().glob("email-tracking-*"):
-            page, alive = _read_page(path, {os.geteuid()}) or ({}, True)
+            page, alive = read_page(path, {os.geteuid()}) or ({}, True)
             folder = next((name for name in page if name.startswith(FOLDER)), None)
             if not alive and folder and not Path(folder).is_dir():
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
 
     def _owners(self) -> set[int]:
         """Whose pages are believed: everybody can put files into shared memory."""
@@ -261,8 +228,12 @@ class Counters:
         new = self.folder / f".{TOTALS}.new"
         place = self._place_of_pages()
         try:
+            owner = self.folder.stat()
+            if os.geteuid() not in (0, owner.st_uid):
+                return False
             new.write_bytes(orjson.dumps({"totals": totals, "folded": sorted(name for name in folded if (place / name).exists())}))
             new.chmod(0o600)
+            os.chown(new, owner.st_uid, owner.st_gid)  # root asks too, and those who count must be able to read it
             new.replace(self.folder / TOTALS)
         except OSError:
             with suppress(OSError):
@@ -272,12 +243,6 @@ class Counters:
             with suppress(OSError):  # another user's: it is known as folded
                 (place / name).unlink(missing_ok=True)
         return True
-
-
-def _fill(descriptor: int, size: int, at: int) -> None:
-    """Make a file longer by writing: a mapped place that was written cannot lack memory later."""
-    if os.pwrite(descriptor, bytes(size), at) < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _lock_in_time(descriptor: int) -> bool:
@@ -291,38 +256,6 @@ def _lock_in_time(descriptor: int) -> bool:
             time.sleep(0.005)
         else:
             return True
-
-
-def _read_page(path: Path, owners: set[int]) -> tuple[dict[str, int], bool] | None:
-    """The numbers in a page, and whether its process lives; None where it is gone or nobody's we know."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        if os.fstat(descriptor).st_uid not in owners:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            alive = False
-        except BlockingIOError:
-            alive = True
-        return _parse(os.pread(descriptor, os.fstat(descriptor).st_size, 0)), alive
-    except (OSError, ValueError, struct.error):
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _parse(data: bytes) -> dict[str, int]:
-    found, at = {}, 0
-    while at + _HEAD.size <= len(data) and (size := _HEAD.unpack_from(data, at)[0]):
-        at += _HEAD.size
-        name = data[at : at + size].decode()
-        at += size + -size % 8
-        found[name] = _VALUE.unpack_from(data, at)[0]
-        at += _VALUE.size
-    return found
 
 
 _counters: dict[Path, Counters] = {}

@@ -292,6 +292,24 @@ def test_a_page_of_somebody_else_counts_nothing(counters: Counters, other: Proce
     assert counters.read().totals == {}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_put_away_those_who_count_can_read(counters: Counters, other: Process, spool: Path) -> None:
+    os.chown(spool, 12345, 12345)
+    other.count("hits", 5)
+    other.kill()
+    assert counters.read().totals == {"hits": 5}
+    assert (spool / shared.TOTALS).stat().st_uid == 12345
+
+
+def test_a_folder_of_any_name_may_be_a_spool(tmp_path: Path, memory: Path) -> None:
+    spool = tmp_path / os.fsdecode(b"sp\xff \xc3\xa4")
+    spool.mkdir()
+    counters = Counters(spool)
+    counters.add("hits", 1)
+    assert Counters(spool).read().totals == {"hits": 1}
+    counters.close()
+
+
 def test_a_reader_that_stopped_in_the_middle_stops_no_other(counters: Counters, other: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "PATIENCE", 0.05)
     other.count("hits", 5)
