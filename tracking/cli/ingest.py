@@ -20,7 +20,10 @@ LINE_SHOWN = 60
 
 @group.command("run", cls=Undrained)
 def run() -> None:
-    """Take hits in until stopped (SIGTERM or Ctrl-C). A server runs this by itself."""
+    """Take hits in until stopped (SIGTERM or Ctrl-C): those of this machine, and with TRACKING_SPOOL_URL those that others ship.
+
+    A server takes in, or ships, its own by itself.
+    """
     from tracking.ingest import worker
 
     stop, caught = threading.Event(), list[int]()
