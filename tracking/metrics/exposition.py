@@ -28,6 +28,8 @@ class Everything:
 
     def collect(self) -> Iterator[Metric]:
         yield from _of_spool()
+        if url := settings.CONF.spool_url:
+            yield from _of_stream(url)
         drain(READ_BUDGET)
         yield from _of_database()
         numbers = status.read_numbers()
@@ -51,6 +53,16 @@ def _of_spool() -> Iterator[Metric]:
     yield _gauge("tracking_spool_bytes", "Hits that are not in the database yet, in bytes.", waiting.pending)
     yield _gauge("tracking_spool_segments", "Segments of the spool that are not applied to their end.", waiting.segments)
     yield _gauge("tracking_spool_age_seconds", "Age of the oldest hit that is not in the database yet.", waiting.lag)
+
+
+def _of_stream(url: str) -> Iterator[Metric]:
+    from tracking.spool.stream import stream_status  # the client of Redis, which few have
+
+    found = stream_status(url)
+    yield _gauge("tracking_stream_up", "Whether Redis answers.", found["chunks"] is not None)
+    if found["chunks"] is not None:
+        yield _gauge("tracking_stream_chunks", "Chunks of spools on their way, of all machines.", found["chunks"])
+        yield _gauge("tracking_stream_age_seconds", "Since the oldest of them was sent.", found["oldest_seconds"])
 
 
 def _of_database() -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from campaigns.models import Message
+from tracking.conf import PROJECT_ROOT
 from tracking.ingest.drain import drain, forget_positions
 from tracking.metrics.middleware import route_of
 from tracking.metrics.names import count_ingested
@@ -199,6 +201,25 @@ def test_with_the_database_away_the_processes_are_still_shown(admin_client: Clie
     assert found["tracking_database_up", ()] == 0
     assert found["tracking_hits_total", (("kind", "pixel"), ("status", "2xx"))] == 0
     assert ("tracking_dead_letters", ()) not in found
+
+
+@pytest.mark.parametrize("chunks", [7, None])
+def test_where_spools_are_shipped_what_is_on_its_way_is_shown(client: Client, monkeypatch: pytest.MonkeyPatch, chunks: int | None) -> None:
+    assert ("tracking_stream_up", ()) not in samples(client)
+    monkeypatch.setitem(settings.CONF.__dict__, "spool_url", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr("tracking.spool.stream.stream_status", lambda url: {"chunks": chunks, "oldest_seconds": chunks and 2.5})
+    found = {name: n for (name, _), n in samples(client).items() if name.startswith("tracking_stream")}
+    known = {"tracking_stream_up": 1, "tracking_stream_chunks": 7, "tracking_stream_age_seconds": 2.5}
+    assert found == (known if chunks else {"tracking_stream_up": 0})
+
+
+def test_every_name_is_documented(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(settings.CONF.__dict__, "spool_url", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr("tracking.spool.stream.stream_status", lambda url: {"chunks": 1, "oldest_seconds": 1.0})
+    page = (PROJECT_ROOT / "docs" / "deployment.md").read_text()
+    names = re.findall(r"^# TYPE (\S+)", client.get("/metrics").content.decode(), re.MULTILINE)
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}`" not in page] == []
 
 
 def test_it_is_shown_to_who_may_read_the_api() -> None:
