@@ -8,8 +8,12 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import psycopg
 import pytest
+
+if not os.environ.get("CI"):
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is missing (pip install -e '.[postgres]')")
+
+import psycopg
 
 from tests.faults.hitting import Hits
 from tests.faults.nodes import TOKENS, Ingester, Node, counted, make_messages, total, wait_for

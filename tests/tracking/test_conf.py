@@ -99,6 +99,7 @@ def test_postgresql_needs_a_secret_of_its_own(here: Path) -> None:
 
 
 def test_a_spool_in_redis_needs_postgresql_and_its_package(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracking.conf.find_spec", lambda name: name == "redis")
     shared = {"TRACKING_DATABASE_URL": "postgresql://u:p@db/tracking", "TRACKING_SECRET_KEY": "x" * 40}
     with pytest.raises(WrongSetting, match="PostgreSQL"):
         conf(here, TRACKING_SPOOL_URL="redis://host").check()

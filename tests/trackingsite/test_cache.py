@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 
 import pytest
 from django.conf import settings
+
+if not os.environ.get("CI"):
+    pytest.importorskip("redis", reason="the package redis is missing (pip install -e '.[redis]')")
 
 from tests.services import RedisServer, redis_server
 from tests.tracking.running import free_port
