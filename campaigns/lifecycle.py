@@ -11,6 +11,7 @@ from django.db.models import F
 
 from campaigns import rules
 from campaigns.models import BounceReasonCount, Campaign, CampaignCounters, Event, HourlyCount, Link, Message
+from campaigns.partitions import may_delete_events
 from campaigns.rules import Refused
 from campaigns.sql import sqlite
 from campaigns.sql.common import bulk_transaction, chunks
@@ -209,12 +210,14 @@ def delete_campaign(campaign: Campaign, seconds: float = 0.5) -> None:
 def purge_deleted() -> Iterator[int]:
     """Remove the rows of deleted campaigns, a chunk a transaction; yields the number of messages removed by each.
 
-    Between chunks whoever waits to write goes first.
+    Between chunks whoever waits to write goes first. Ends early while events are moved into partitions: what is left is for later.
     """
     for campaign_id in list(Campaign.objects.exclude(deleted_at=None).order_by("pk").values_list("pk", flat=True)):
         removed = 1
         while removed:
             with bulk_transaction():
+                if not may_delete_events():
+                    return
                 removed = _purge_chunk(campaign_id)
             yield removed
 

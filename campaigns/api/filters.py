@@ -14,11 +14,12 @@ from django_filters.rest_framework import DjangoFilterBackend, FilterSet
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from campaigns import queries
 from campaigns.choices import KIND_NUMBER, STATUS_CHOICES, Kind
 from campaigns.events import Verdict
 from campaigns.models import Event, Message
 from campaigns.models.labels import LabelledQuerySet
-from campaigns.times import parse_moment
+from campaigns.times import parse_moment, to_ms
 
 METADATA = "metadata."
 
@@ -153,3 +154,9 @@ class MessageEventFilter(FilterSet):
 class EventFilter(MessageEventFilter):
     campaign_id = IdFilter(label="The campaign's id.")
     message_id = IdFilter(label="The message's id.")
+
+    def filter_queryset(self, queryset: QuerySet[Event]) -> QuerySet[Event]:
+        found = super().filter_queryset(queryset)
+        asked = self.form.cleaned_data
+        since = to_ms(asked["since"]) if asked["since"] else None
+        return queries.narrowed(found, KIND_NUMBER.get(asked["kind"]), since, asked["campaign_id"])

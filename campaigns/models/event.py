@@ -111,3 +111,29 @@ class ExternalEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{SOURCE_WORD.get(self.source, self.source)} {self.external_id}"
+
+
+class DroppedEvents(models.Model):
+    """Events that occurred before a moment were dropped with their partitions: events no longer say what happened until then."""
+
+    before = MillisecondsField()
+    dropped_at = MillisecondsField(default=utc_now)
+
+    class Meta:
+        db_table = "dropped_events"
+
+    def __str__(self) -> str:
+        return f"events before {self.before:%Y-%m-%d %H:%M:%S}"
+
+
+class EventWatermark(models.Model):
+    """No event with this id or a smaller one occurred after `latest` (`campaigns.watermarks`)."""
+
+    event_id = models.BigIntegerField(primary_key=True)
+    latest = MillisecondsField()
+
+    class Meta:
+        db_table = "event_watermarks"
+
+    def __str__(self) -> str:
+        return f"up to {self.event_id}: {self.latest:%Y-%m-%d %H:%M:%S}"

@@ -27,7 +27,7 @@ GROUPS = {
     "report": "summary bounces links timeline",
     "event": "list",
     "ingest": "run drain status dead-letters",
-    "maintenance": "recount",
+    "maintenance": "recount partitions",
     "key": "create list revoke rotate-links",
 }
 
@@ -84,6 +84,7 @@ JSON_LINES = [
     "ingest dead-letters replay",
     "ingest dead-letters purge",
     "maintenance recount",
+    "maintenance partitions",
 ]
 
 

@@ -11,7 +11,7 @@ from campaigns import queries, records
 from campaigns.choices import KIND_NUMBER
 from campaigns.events import EventKind, Verdict
 from campaigns.models import Event
-from campaigns.times import parse_moment
+from campaigns.times import parse_moment, to_ms
 from tracking import by_id
 from tracking.cli import output
 from tracking.cli.base import Json, Limit, new_group
@@ -51,6 +51,7 @@ def list_events(
         found = found.filter(occurred_at__gte=since)
     if until is not None:
         found = found.filter(occurred_at__lt=until)
+    found = queries.narrowed(found, KIND_NUMBER[kind] if kind else None, to_ms(since) if since else None, campaign_id)
     shown = list(found[:limit])
     if as_json:
         output.print_json([records.event_record(event) for event in shown])
