@@ -15,16 +15,18 @@ from campaigns.times import from_ms
 
 #: Events between two watermarks. To look through as many takes about a millisecond.
 SPACING = 10_000
+#: Watermarks set in one call: half a second, the first time in a large database.
+AT_ONCE = 100
 
 
 def keep_up() -> int:
-    """What the ingester calls now and then: set watermarks up to the present, and return how many."""
+    """What the ingester calls now and then: set watermarks up to the present, some at a time. Returns how many."""
     if connection.vendor != "sqlite":
         return 0
     last = EventWatermark.objects.order_by("-pk").first() or EventWatermark(event_id=0, latest=from_ms(0))
     newest = Event.objects.aggregate(newest=Max("pk"))["newest"] or 0
     made = 0
-    while newest - last.event_id >= SPACING:
+    while newest - last.event_id >= SPACING and made < AT_ONCE:
         upto = last.event_id + SPACING
         latest = Event.objects.filter(pk__gt=last.event_id, pk__lte=upto).aggregate(latest=Max("occurred_at"))["latest"]
         last = EventWatermark(event_id=upto, latest=last.latest if latest is None else max(latest, last.latest))
