@@ -6,8 +6,9 @@ import hashlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -18,14 +19,13 @@ from campaigns.choices import KIND_NUMBER, SOURCE_NUMBER
 from campaigns.events import MAX_DIAGNOSTIC, MAX_REASON, MAX_URL, MAX_USER_AGENT, EventKind, TrackingEvent, clean_text, now_ms
 from campaigns.models.fields import pack_address
 from campaigns.sql import common, postgresql, sqlite
-from campaigns.status import COUNTED, PEOPLE, MessageState
+from campaigns.status import COUNTED, HIT_COLUMNS, HIT_KINDS, PEOPLE, STATE_COLUMNS, MessageState
 from campaigns.times import HOUR
 
 #: The version of the rules that judge events, stored with each verdict. Marks made by hand need none.
 RULESET = ""
 
-_NO_COUNTS = (0,) * len(COUNTED)
-_UserAgentKey = tuple[str | None, str | None, tuple[tuple[str, str], ...]]
+_UserAgent = tuple[bytes, tuple[str | None, str | None, str]]
 
 #: Ids of interned agents that this process has seen committed, by digest (an agent with its headers may be 6 KB). Never deleted.
 _user_agent_ids: dict[bytes, int] = {}
@@ -50,7 +50,7 @@ class _Locked:
     state: MessageState
     counts: tuple[int, ...]
     reason: str | None
-    changed: bool = False
+    only_hits: bool = True  # what changed it in this batch
 
 
 def apply(events: Sequence[TrackingEvent]) -> Applied:
@@ -96,7 +96,8 @@ class _Batch:
             if fresh:
                 for event, message in fresh:
                     message.state.fold(event)
-                    message.changed = True
+                    if event.kind not in HIT_KINDS:
+                        message.only_hits = False
                 self.write_messages(cursor, {message.id: message for _, message in fresh})
                 self.write_events(cursor, fresh)
         return Applied(len(fresh), len(known) - len(fresh), len(self.events) - len(known))
@@ -131,26 +132,30 @@ class _Batch:
 
     def write_messages(self, cursor: Any, messages: dict[int, _Locked]) -> None:
         """States, and what they change in counters and bounce reasons."""
-        counters: dict[int, list[int]] = {}
+        steps: dict[tuple[int, tuple[int, ...], tuple[int, ...]], int] = defaultdict(int)
         reasons: dict[tuple[int, str], int] = defaultdict(int)
-        rows = []
+        hit_rows, rows = [], []
         for pk in sorted(messages):
             message = messages[pk]
             state = message.state
-            rows.append((*_columns(state), pk))
+            if message.only_hits:
+                hit_rows.append((*state.hit_columns(), pk))
+            else:
+                rows.append((*state.columns(), pk))
             counts, reason = state.counts(), state.counted_reason()
             if counts != message.counts:
-                deltas = counters.setdefault(message.campaign_id, list(_NO_COUNTS))
-                for index, (after, before) in enumerate(zip(counts, message.counts, strict=True)):
-                    deltas[index] += after - before
+                steps[message.campaign_id, message.counts, counts] += 1
             if reason != message.reason:
                 if reason is not None:
                     reasons[message.campaign_id, reason] += 1
                 if message.reason is not None:
                     reasons[message.campaign_id, message.reason] -= 1
-        self.sql.write_states(cursor, rows)
-        if counters:
-            common.add_counters(cursor, counters)
+        if hit_rows:
+            self.sql.write_states(cursor, HIT_COLUMNS, hit_rows)
+        if rows:
+            self.sql.write_states(cursor, STATE_COLUMNS, rows)
+        if steps:
+            common.add_counters(cursor, _deltas(steps))
         if reasons:
             common.add_reasons(cursor, reasons)
 
@@ -169,6 +174,7 @@ class _Batch:
                 _count_link(links, message.campaign_id, event, human) if event.kind is EventKind.CLICKED and event.url else None
             )
         common.add_hours(cursor, hours)
+        keep_ip = settings.TRACKING_STORE_IP
         link_ids = common.count_links(cursor, links) if links else {}
         agents = self.user_agents(cursor, fresh)
         judgements = common.intern_judgements(cursor, {_judgement(event) for event, _ in fresh if event.verdict is not None})
@@ -184,7 +190,7 @@ class _Batch:
                     agent,
                     judgements[_judgement(event)] if event.verdict is not None else None,
                     link_ids[link] if link is not None else None,
-                    pack_address(event.ip, settings.TRACKING_STORE_IP) if event.ip else None,
+                    pack_address(event.ip, keep_ip) if event.ip else None,
                     _detail(event),
                 )
                 for (event, message), agent, link in zip(fresh, agents, link_keys, strict=True)
@@ -193,30 +199,31 @@ class _Batch:
 
     def user_agents(self, cursor: Any, fresh: list[tuple[TrackingEvent, _Locked]]) -> list[int | None]:
         """The interned id of each event's agent, method and headers; None where an event has none of them."""
-        keys = [_user_agent_key(event) for event, _ in fresh]
-        rows = {key: (key[0], key[1], json.dumps(dict(key[2]), sort_keys=True)) for key in set(keys) if key is not None}
-        digests = {key: hashlib.blake2b(json.dumps(row).encode(), digest_size=16).digest() for key, row in rows.items()}
+        agents = [_user_agent(event.user_agent, event.method, tuple(event.headers.items())) for event, _ in fresh]
+        rows = dict([agent for agent in agents if agent is not None])
         # one look at what is remembered: another thread may forget it meanwhile
-        ids = {digest: pk for digest in digests.values() if (pk := _user_agent_ids.get(digest)) is not None}
-        if missing := {digests[key]: row for key, row in rows.items() if digests[key] not in ids}:
+        ids = {digest: pk for digest in rows if (pk := _user_agent_ids.get(digest)) is not None}
+        if missing := {digest: row for digest, row in rows.items() if digest not in ids}:
             found = common.intern_user_agents(cursor, missing)
             transaction.on_commit(lambda: _remember(found))
             ids |= found
-        return [None if key is None else ids[digests[key]] for key in keys]
+        return [None if agent is None else ids[agent[0]] for agent in agents]
+
+
+def _deltas(steps: Mapping[tuple[int, tuple[int, ...], tuple[int, ...]], int]) -> dict[int, list[int]]:
+    """Changes of COUNTED by campaign, of so many messages that went from one set of counts to another: there are few such steps."""
+    counters: dict[int, list[int]] = {}
+    for (campaign_id, before, after), messages in steps.items():
+        deltas = counters.setdefault(campaign_id, [0] * len(COUNTED))
+        for index, (new, old) in enumerate(zip(after, before, strict=True)):
+            deltas[index] += (new - old) * messages
+    return counters
 
 
 def _remember(ids: dict[bytes, int]) -> None:
     if len(_user_agent_ids) + len(ids) > _MAX_REMEMBERED:
         _user_agent_ids.clear()
     _user_agent_ids.update(ids)
-
-
-def _columns(state: MessageState) -> tuple[Any, ...]:
-    return (
-        str(state.status), state.sent_at, state.delivered_at, state.opened_at, state.clicked_at, state.replied_at, state.bounced_at,
-        state.complained_at, state.unsubscribed_at, state.bounce_type, state.bounce_subtype, state.bounce_reason, state.diagnostic_code,
-        state.open_count, state.click_count, state.human_open_count, state.human_click_count, state.prefetch_open_count,
-    )  # fmt: skip
 
 
 def _external_key(event: TrackingEvent) -> tuple[int, str]:
@@ -227,11 +234,14 @@ def _external_key(event: TrackingEvent) -> tuple[int, str]:
     return SOURCE_NUMBER[event.source], external_id
 
 
-def _user_agent_key(event: TrackingEvent) -> _UserAgentKey | None:
-    if not event.user_agent and not event.headers and event.method in (None, "GET"):
-        return None if event.method is None else (None, "GET", ())
-    headers = tuple(sorted((name, clean_text(value, 256) or "") for name, value in event.headers.items())) if event.headers else ()
-    return clean_text(event.user_agent, MAX_USER_AGENT), event.method, headers
+@lru_cache(maxsize=2_000)
+def _user_agent(agent: str | None, method: str | None, headers: tuple[tuple[str, str], ...]) -> _UserAgent | None:
+    """Digest and row of an agent with its headers. Readers use the same programs: remembered, it takes 0.3 µs instead of 10."""
+    if not agent and not headers and method is None:
+        return None
+    kept = {name: clean_text(value, 256) or "" for name, value in sorted(headers)}
+    row = (clean_text(agent, MAX_USER_AGENT), method, json.dumps(kept))
+    return hashlib.blake2b(json.dumps(row).encode(), digest_size=16).digest(), row
 
 
 def _judgement(event: TrackingEvent) -> tuple[str, str, float, str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any
 
 from campaigns.events import MAX_DIAGNOSTIC, MAX_REASON, BounceType, EventKind, TrackingEvent, Verdict, clean_text
 
@@ -60,7 +62,7 @@ class MessageState:
             self.human_click_count += event.verdict in PEOPLE
         elif event.kind is EventKind.BOUNCED:
             self._fold_bounce(event)
-        self.status = self.current_status()
+        self.status = self.current_status()._value_
 
     def _fold_bounce(self, event: TrackingEvent) -> None:
         """Of several bounces the one that tells most is shown: permanent before temporary, then the earliest, then the smallest text."""
@@ -104,27 +106,34 @@ class MessageState:
     @property
     def was_sent(self) -> bool:
         """Sent, or implied by anything that only happens to sent mail."""
-        return any(getattr(self, column) is not None for column in EVIDENCE_OF_SENDING)
+        return _evidence(self) != _NO_EVIDENCE
 
     @property
     def was_delivered(self) -> bool:
         return self.delivered_at is not None or self.opened_at is not None or self.clicked_at is not None
 
     def counts(self) -> tuple[int, ...]:
-        """What this message adds to its campaign's counters: 0 or 1 for each of COUNTED, in that order."""
-        human_opened = self.human_open_count > 0
+        """What this message adds to its campaign's counters: whether it counts, for each of COUNTED in that order."""
         return (
-            int(self.was_sent),
-            int(self.was_delivered),
-            int(self.opened_at is not None),
-            int(self.clicked_at is not None),
-            int(self.status == Status.BOUNCED),
-            int(self.complained_at is not None),
-            int(self.unsubscribed_at is not None),
-            int(human_opened),
-            int(self.prefetch_open_count > 0 and self.prefetch_open_count == self.open_count),
-            int(self.human_click_count > 0),
+            _evidence(self) != _NO_EVIDENCE,
+            self.opened_at is not None or self.clicked_at is not None or self.delivered_at is not None,
+            self.opened_at is not None,
+            self.clicked_at is not None,
+            self.status == "bounced",
+            self.complained_at is not None,
+            self.unsubscribed_at is not None,
+            self.human_open_count > 0,
+            0 < self.prefetch_open_count == self.open_count,
+            self.human_click_count > 0,
         )
+
+    def columns(self) -> tuple[Any, ...]:
+        """The values of STATE_COLUMNS."""
+        return _all(self)
+
+    def hit_columns(self) -> tuple[Any, ...]:
+        """The values of HIT_COLUMNS."""
+        return _of_hits(self)
 
     def counted_reason(self) -> str | None:
         """The line of the bounce report this message stands in, None when it is not bounced."""
@@ -147,6 +156,8 @@ FIRST_TIMES = {
     EventKind.UNSUBSCRIBED: "unsubscribed_at",
 }
 EVIDENCE_OF_SENDING = (*FIRST_TIMES.values(), "bounced_at")
+_evidence = attrgetter(*EVIDENCE_OF_SENDING)
+_NO_EVIDENCE = (None,) * len(EVIDENCE_OF_SENDING)
 
 #: The counters of a campaign that the fold drives, columns of `campaign_counters`; `total` is counted when messages are made.
 COUNTED = (
@@ -154,3 +165,11 @@ COUNTED = (
 )  # fmt: skip
 
 STATE_COLUMNS = tuple(column.name for column in fields(MessageState))
+_all = attrgetter(*STATE_COLUMNS)
+
+#: What opens and clicks change, and nothing else of it: most of what comes, so it is written by a shorter statement.
+HIT_KINDS = frozenset({EventKind.OPENED, EventKind.CLICKED})
+HIT_COLUMNS = (
+    "status", "opened_at", "clicked_at", "open_count", "click_count", "human_open_count", "human_click_count", "prefetch_open_count",
+)  # fmt: skip
+_of_hits = attrgetter(*HIT_COLUMNS)

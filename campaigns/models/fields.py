@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import socket  # inet_pton takes a third of the time of ipaddress, on the way of every hit
+from functools import lru_cache
 from typing import Any
 
 from django import forms
@@ -86,13 +87,13 @@ class AddressField(models.BinaryField):
         return pack_address(value) if isinstance(value, str) else value
 
 
+@lru_cache(maxsize=4096)
 def pack_address(text: str | None, keep: str = "full") -> bytes | None:
     """4 or 16 bytes of an address; None for none and for what is no address.
 
     `keep` is TRACKING_STORE_IP: `full`; `truncated` zeroes all but the first 24 bits (IPv4) or 48 bits (IPv6); `none`.
     An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is packed as the IPv4 address it is.
     """
-
     if not text or keep == "none":
         return None
     try:

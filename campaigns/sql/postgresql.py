@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from campaigns.sql.common import EVENT_COLUMNS, LIVING, LOCKED
 from campaigns.status import STATE_COLUMNS, MessageState
 
-_ARRAYS = {
-    column: "text[]" if MessageState.__annotations__[column].startswith("str") else "bigint[]" for column in STATE_COLUMNS
+_TYPES = {
+    column: "text" if MessageState.__annotations__[column].startswith("str") else "bigint" for column in STATE_COLUMNS
 }  # the annotations are texts: `from __future__ import annotations`
-_UPDATE = f"""
-    UPDATE messages m SET {", ".join(f"{column} = d.{column}" for column in STATE_COLUMNS)}
-    FROM unnest({", ".join(f"%s::{kind}" for kind in _ARRAYS.values())}, %s::bigint[]) AS d({", ".join(STATE_COLUMNS)}, id)
-    WHERE m.id = d.id AND m.id = ANY(%s)
-"""  # without the last condition the planner may scan the whole table: 3.4 times slower
+
+
+@cache
+def _update(columns: tuple[str, ...]) -> str:
+    arrays = ", ".join(f"%s::{_TYPES[column]}[]" for column in columns)
+    return f"""
+        UPDATE messages m SET {", ".join(f"{column} = d.{column}" for column in columns)}
+        FROM unnest({arrays}, %s::bigint[]) AS d({", ".join(columns)}, id)
+        WHERE m.id = d.id AND m.id = ANY(%s)
+    """  # without the last condition the planner may scan the whole table: 3.4 times slower
 
 
 def lock_messages(cursor: Any, tokens: Iterable[str], ids: Iterable[int]) -> list[tuple[Any, ...]]:
@@ -27,10 +33,10 @@ def lock_messages(cursor: Any, tokens: Iterable[str], ids: Iterable[int]) -> lis
     return cursor.fetchall()  # type: ignore[no-any-return]
 
 
-def write_states(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
-    """rows: (*STATE_COLUMNS, message id)."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    cursor.execute(_UPDATE, [*columns, columns[-1]])
+def write_states(cursor: Any, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """rows: (*columns, message id)."""
+    arrays = [list(values) for values in zip(*rows, strict=True)]
+    cursor.execute(_update(columns), [*arrays, arrays[-1]])
 
 
 def insert_events(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from campaigns.sql.common import EVENT_COLUMNS, LIVING, LOCKED
-from campaigns.status import STATE_COLUMNS
 
 
 def lock_messages(cursor: Any, tokens: Iterable[str], ids: Iterable[int]) -> list[tuple[Any, ...]]:
@@ -20,9 +19,9 @@ def lock_messages(cursor: Any, tokens: Iterable[str], ids: Iterable[int]) -> lis
     return rows
 
 
-def write_states(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
-    """rows: (*STATE_COLUMNS, message id)."""
-    cursor.executemany(f"UPDATE messages SET {', '.join(f'{column} = %s' for column in STATE_COLUMNS)} WHERE id = %s", rows)
+def write_states(cursor: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """rows: (*columns, message id)."""
+    cursor.executemany(f"UPDATE messages SET {', '.join(f'{column} = %s' for column in columns)} WHERE id = %s", rows)
 
 
 def insert_events(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -47,7 +47,31 @@ BAD_DATA = (DatabaseError, ValueError, TypeError, KeyError, OverflowError, Recur
 
 #: Positions as this process last saw them committed, so that a read with nothing pending costs no query.
 _positions: dict[str, int] = {}
-_batch_size = 500
+
+
+class _Pace:
+    """How many lines a batch takes, so that it holds the database's locks as long as HOLD_SECONDS allows."""
+
+    def __init__(self) -> None:
+        self._lines = 500
+
+    def lines(self, left: float | None) -> int:
+        """For a batch with `left` seconds to go: who has little time takes little."""
+        if left is None:
+            return self._lines
+        return max(MIN_BATCH, int(self._lines * min(1.0, left / self._limit)))
+
+    def took(self, lines: int, seconds: float) -> None:
+        """A batch of so many held the locks so long. A quick short one says little about what a long one would take."""
+        aim = int(lines * self._limit / max(0.001, seconds))
+        self._lines = max(MIN_BATCH, min(MAX_BATCH, aim, self._lines * 2))
+
+    @property
+    def _limit(self) -> float:
+        return HOLD_SECONDS.get(connection.vendor, 0.25)
+
+
+_pace = _Pace()
 
 #: What is drained: they have a name for their position, a size, and lines.
 Source = Segment | NginxLog
@@ -118,6 +142,7 @@ def drain_sources(sources: Iterable[Source], budget: float | None = None) -> int
             if deadline.passed:
                 break
     except AWAY:
+        forget_positions()  # a database that fell takes its last commits back
         if budget is None:
             raise
         if not connection.in_atomic_block:
@@ -137,25 +162,16 @@ def _unread(source: Source) -> int:
 
 
 def _drain_source(source: Source, deadline: _Deadline) -> None:
-    global _batch_size
-    limit = HOLD_SECONDS.get(connection.vendor, 0.25)
     try:
         while (position := _positions.get(source.name, 0)) < source.size and not deadline.passed:
-            # a read that has little time left takes little
-            size = _batch_size if deadline.left is None else max(MIN_BATCH, int(_batch_size * min(1.0, deadline.left / limit)))
-            lines = source.read_lines(position, size)
+            lines = source.read_lines(position, _pace.lines(deadline.left))
             if not lines:
                 if torn := source.read_torn(position):
                     _apply_lines(source.name, position, [torn], deadline, torn=True)
                 break
             if deadline.at is None:
                 give_way()
-            began = time.monotonic()
             _apply_lines(source.name, position, lines, deadline)
-            held = max(0.001, time.monotonic() - began)
-            # a quick short batch says little about what a long one would take
-            aim = int(len(lines) * limit / held)
-            _batch_size = max(MIN_BATCH, min(MAX_BATCH, aim, _batch_size * 2))
         if _positions.get(source.name, 0) >= source.size:
             source.put_away()
     except FileNotFoundError:  # another process was done with it first
@@ -187,17 +203,21 @@ def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: _Dea
     end = lines[-1].end
     events, lost, letters = _parse(name, lines) if error is None else ([], 0, [_letter(name, line, error) for line in lines])
     with _patience(deadline), transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL synchronous_commit = off")  # as on SQLite, see _patience()
         cursor.execute("INSERT INTO spool_positions (segment, position) VALUES (%s, 0) ON CONFLICT DO NOTHING", [name])
         lock = " FOR UPDATE" if connection.vendor == "postgresql" else ""
         cursor.execute(f"SELECT position FROM spool_positions WHERE segment = %s{lock}", [name])
         current: int = cursor.fetchone()[0]
         if current != position:
             return current
+        began = time.monotonic()
         unknown = apply(events).unknown
         count(cursor, unknown_tokens=unknown, dropped=lost)
         DeadLetter.objects.bulk_create(letters)
         transaction.on_commit(partial(_count_ingested, events, unknown, len(letters)))
         cursor.execute("UPDATE spool_positions SET position = %s WHERE segment = %s", [end, name])
+    _pace.took(len(lines), time.monotonic() - began)
     return end
 
 
@@ -275,10 +295,13 @@ def count(cursor: Any, **counts: int) -> None:
 
 @contextmanager
 def _patience(deadline: _Deadline) -> Iterator[None]:
-    """Wait for locks no longer than the deadline allows; and never count as a writer that others have to give way to."""
+    """Wait for locks no longer than the deadline allows; and never count as a writer that others have to give way to.
+
+    Commits are not synced: one that the power takes back takes its position back, and the segment is kept and applied again.
+    """
     left = deadline.left
     if connection.vendor == "sqlite":
-        with connection.bulk(20.0 if left is None else left):  # type: ignore[attr-defined]
+        with connection.bulk(20.0 if left is None else left, synced=False):  # type: ignore[attr-defined]
             yield
     elif left is None or connection.in_atomic_block:
         yield
@@ -301,7 +324,9 @@ def tidy(folder: Path | None = None) -> None:
     """
     folder = settings.CONF.spool_dir if folder is None else folder
     process_writer(folder, settings.CONF.spool_fsync).adopt_losses()
-    for segment in reader.segments(folder):
+    segments = reader.segments(folder)
+    read_positions(segments)  # a database that fell and rose unseen took its last commits back
+    for segment in segments:
         if not _unread(segment):
             segment.put_away()
     applied = reader.applied_segments(folder)

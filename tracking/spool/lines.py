@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import orjson
 
@@ -30,6 +32,9 @@ MAX_HEADER = 256
 MAX_KEPT = 1024
 
 _KIND = {kind: kind.encode() for kind in EventKind}
+_KINDS = {kind.value: kind for kind in EventKind}
+_TEXT = {str}
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _cache: dict[str, bytes] = {}
 
 
@@ -106,27 +111,35 @@ def parse_line(line: bytes) -> TrackingEvent | Lost:
         data = orjson.loads(line)
     except ValueError as error:
         raise BadLine(f"no JSON: {error}") from None
-    if not isinstance(data, dict):
+    if type(data) is not dict:
         raise BadLine("no JSON object")
-    if data.get("v") != VERSION:
-        raise BadLine(f"version {data.get('v')!r}; this program reads {VERSION}")
-    if data.get("k") == "lost":
-        lost = data.get("n")
-        if not isinstance(lost, int) or lost < 0:
+    return _said(**data)
+
+
+def _said(
+    v: Any = None, k: Any = None, t: Any = None, at: Any = None, ip: Any = None,
+    m: Any = None, ua: Any = None, h: Any = None, u: Any = None, n: Any = None, **_: Any,
+) -> TrackingEvent | Lost:  # fmt: skip
+    """The keys of a line as arguments: a third of the time of looking each one up."""
+    if v != VERSION:
+        raise BadLine(f"version {v!r}; this program reads {VERSION}")
+    if k == "lost":
+        if type(n) is not int or n < 0:
             raise BadLine("a loss without a number")
-        return Lost(lost)
-    try:
-        kind = EventKind(data["k"])
-        token, at = data["t"], data["at"]
-    except (KeyError, ValueError) as error:
-        raise BadLine(f"kind, token or time: {error}") from None
-    if not isinstance(token, str) or isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < _LATEST:
-        raise BadLine("kind, token or time is of the wrong type")
-    ip, agent, url, position, method = data.get("ip"), data.get("ua"), data.get("u"), data.get("n"), data.get("m", "GET")
-    headers = data.get("h") or {}
-    for value in (ip, agent, url, position, method):
-        if value is not None and not isinstance(value, str):
-            raise BadLine("a text is of the wrong type")
-    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        return Lost(n)
+    kind = _KINDS.get(k) if type(k) is str else None
+    if kind is None or type(t) is not str or type(at) is not int or not 0 <= at < _LATEST:
+        raise BadLine("kind, token or time is missing or wrong")
+    if not (
+        (ip is None or type(ip) is str)
+        and (m is None or type(m) is str)
+        and (ua is None or type(ua) is str)
+        and (u is None or type(u) is str)
+        and (n is None or type(n) is str)
+    ):
+        raise BadLine("a text is of the wrong type")
+    if h is None:
+        h = _NO_HEADERS
+    elif type(h) is not dict or not set(map(type, h.values())) <= _TEXT:
         raise BadLine("headers are of the wrong type")
-    return TrackingEvent(kind, at, "hit", token=token, ip=ip, user_agent=agent, method=method, headers=headers, url=url, position=position)
+    return TrackingEvent(kind, at, "hit", None, t, None, ip, ua, "GET" if m is None else m, h, u, n)

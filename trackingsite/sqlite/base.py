@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from django.db.backends.sqlite3 import base
@@ -90,18 +90,33 @@ class DatabaseWrapper(base.DatabaseWrapper):
             locks.wait_for_writers(self._writers, seconds)
 
     @contextmanager
-    def bulk(self, patience: float) -> Iterator[None]:
-        """For who writes in bulk: the block's transactions do not count as waiting writers, and wait `patience` seconds at most."""
+    def bulk(self, patience: float, *, synced: bool = True) -> Iterator[None]:
+        """For who writes in bulk: the block's transactions do not count as waiting writers, and wait `patience` seconds at most.
+
+        Without `synced` the power may take their commits back, never a part of one, nor those of others.
+        """
         self.ensure_connection()
         descriptor, self._writers = self._writers, None
         try:
-            with self.busy_timeout(patience):
+            with self.busy_timeout(patience), nullcontext() if synced else self._unsynced():
                 yield
         finally:
             if self._writers is None:
                 self._writers = descriptor
             elif descriptor is not None:  # a new connection was made in the block
                 os.close(descriptor)
+
+    @contextmanager
+    def _unsynced(self) -> Iterator[None]:
+        if self.in_atomic_block:  # SQLite refuses to change it then
+            yield
+            return
+        self.connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            if self.connection is not None:
+                self.connection.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
     def busy_timeout(self, seconds: float) -> Iterator[None]:
