@@ -11,6 +11,7 @@ import errno
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +49,15 @@ def create_tracking_app() -> TrackingApplication:
     from django.utils.module_loading import import_string
 
     from tracking.keys import known_keys
+    from tracking.metrics.names import count_hits
     from tracking.serving.asgi import TrackingApplication
     from tracking.serving.hits import HitDesk
     from tracking.spool.writer import process_writer
 
     import_module(django_settings.ROOT_URLCONF)  # now, and not in the first request
     conf = django_settings.CONF
-    hits = HitDesk(process_writer(conf.spool_dir, conf.spool_fsync), conf.trusted_proxies, known_keys)
+    writer = process_writer(conf.spool_dir, conf.spool_fsync)
+    hits = HitDesk(writer, conf.trusted_proxies, known_keys, partial(count_hits, writer.counters))
     return TrackingApplication(import_string(django_settings.WSGI_APPLICATION), hits)
 
 

@@ -455,7 +455,7 @@ def config() -> Config:
 def test_connections_without_requests_are_closed_in_time() -> None:
     async def closed(requests: bytes, seconds: float) -> bool:
         protocol = HitProtocol(config(), ServerState(), {}, asyncio.get_running_loop())
-        protocol.desk = HitDesk(SpoolWriter(Path(os.devnull)), None, tuple)
+        protocol.desk = HitDesk(SpoolWriter(Path(os.devnull)), None, tuple, lambda *_: None)
         transport = Mock(is_closing=lambda: False)
         protocol.connection_made(transport)
         protocol.data_received(requests)

@@ -32,8 +32,15 @@ MAX_IN_HAND = 128
 class HitDesk:
     """Takes the hits of all connections of a worker process, and has them written and answered."""
 
-    def __init__(self, writer: SpoolWriter, trusted: Sequence[Network] | None, keys: Callable[[], Sequence[bytes]]) -> None:
-        self.writer, self.trusted, self.keys = writer, trusted, keys
+    def __init__(
+        self,
+        writer: SpoolWriter,
+        trusted: Sequence[Network] | None,
+        keys: Callable[[], Sequence[bytes]],
+        count: Callable[[str, int, int], None],
+    ) -> None:
+        """`count` is told of what was answered: kind, status, how many."""
+        self.writer, self.trusted, self.keys, self.count = writer, trusted, keys, count
         self._lines: list[bytes] = []
         self._waiting: list[tuple[HitProtocol, str | None]] = []
         self._thread = ThreadPoolExecutor(1, "hit-sync") if writer.always else None
@@ -69,6 +76,11 @@ class HitDesk:
             self._end_turn(loop)
 
     def _answer(self, waiting: list[tuple[HitProtocol, str | None]], written: bool) -> None:
+        clicks = sum(target is not None for _, target in waiting)
+        if pixels := len(waiting) - clicks:
+            self.count("pixel", 200, pixels)
+        if clicks:
+            self.count("redirect", 302, clicks)
         for protocol, target in waiting:
             protocol.answer(PIXEL if target is None else redirect_answer(target, tracked=written))
 

@@ -74,7 +74,7 @@ async def _rehearse(config: Config) -> bool:
     writer, transport = _Writer(), _Transport()
     protocol = HitProtocol(config, ServerState(), {}, asyncio.get_running_loop())
     protocol.app, protocol.access_log = application, False  # type: ignore[assignment]
-    protocol.desk = HitDesk(writer, None, tuple)  # type: ignore[arg-type]
+    protocol.desk = HitDesk(writer, None, tuple, lambda *_: None)  # type: ignore[arg-type]
     protocol.connection_made(transport)
     for request in _REQUESTS:
         before = len(transport.sent)
