@@ -20,7 +20,9 @@ from campaigns.models import (
     BounceReasonCount,
     Campaign,
     CampaignCounters,
+    DroppedEvents,
     Event,
+    EventWatermark,
     ExternalEvent,
     HourlyCount,
     Judgement,
@@ -259,3 +261,17 @@ class ExternalEventAdmin(ReadOnlyAdmin):
     @admin.display(description="source")
     def reporter(self, event: ExternalEvent) -> str:
         return SOURCE_WORD.get(event.source, str(event.source))
+
+
+@admin.register(DroppedEvents)
+class DroppedEventsAdmin(ReadOnlyAdmin):
+    list_display = ["__str__", moment("dropped_at")]
+    search_fields = ["=id"]
+    fields = [moment("before"), moment("dropped_at")]
+
+
+@admin.register(EventWatermark)
+class EventWatermarkAdmin(ReadOnlyAdmin):
+    list_display = ["event_id", moment("latest")]
+    search_fields = ["=event_id"]
+    fields = ["event_id", moment("latest")]

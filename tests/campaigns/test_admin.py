@@ -17,7 +17,8 @@ from campaigns.admin.base import BoundedPaginator
 from campaigns.admin.forms import MessageForm
 from campaigns.apply import apply
 from campaigns.events import BounceType, EventKind, TrackingEvent, manual_mark
-from campaigns.models import Campaign, Event, Message
+from campaigns.models import Campaign, DroppedEvents, Event, EventWatermark, Message
+from campaigns.times import utc_now
 from tracking.models import DeadLetter, IngestCount, LinkKey, SpoolPosition
 
 START = 1_705_312_800_000  # 2024-01-15T10:00:00Z
@@ -59,6 +60,8 @@ def any_row(model: Any, campaign: Campaign) -> Any:
     IngestCount.objects.create(name="unknown_tokens", n=1)
     DeadLetter.objects.create(segment="a", position=1, line=b"{", error="BadLine")
     LinkKey.objects.create(key="ab" * 32)
+    DroppedEvents.objects.create(before=utc_now())
+    EventWatermark.objects.create(event_id=1, latest=utc_now())
     return model._default_manager.first()
 
 

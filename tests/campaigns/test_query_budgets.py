@@ -10,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from campaigns import lifecycle
+from campaigns.api import pagination
 from campaigns.apply import apply
 from campaigns.events import EventKind, TrackingEvent, Verdict
 from campaigns.models import Campaign, Message
@@ -79,6 +80,24 @@ def test_a_page_costs_the_same_whatever_is_in_the_database(client: Client, path:
     many = asked(client, path.format(**ids(fill(4, 5, 3))))
     assert len(few) == len(many), many
     assert len(many) <= BUDGETS[path], many
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/campaigns?ordering=-opened",
+        "/api/campaigns/{campaign}/messages?ordering=-id",
+        "/api/campaigns/{campaign}/links",
+        "/api/messages?status=bounced",
+    ],
+)
+def test_a_deep_page_has_the_same_rows_in_the_same_order(client: Client, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = path.format(**ids(fill(4, 5, 3))) + ("&" if "?" in path else "?") + "limit=2&offset={}"
+    usual = [client.get(path.format(offset)).json() for offset in range(30)]
+    monkeypatch.setattr(pagination, "DEEP", 1)
+    assert [client.get(path.format(offset)).json() for offset in range(30)] == usual
+    assert len(usual[1]["results"]) == 2
+    assert len(asked(client, path.format(1))) == len(asked(client, path.format(0))) + 1
 
 
 def ids(made: tuple[Campaign, Message]) -> dict[str, int]:
