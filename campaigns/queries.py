@@ -138,5 +138,6 @@ def links(campaign_id: int) -> QuerySet[Link]:
 
 def bounces(campaign_id: int | None = None) -> MessageQuerySet:
     """Bounced messages, the latest bounce first, with their campaigns."""
-    found = Message.objects.living().filter(status="bounced").select_related("campaign").order_by("-bounced_at", "-id")
+    bounced = Message.objects.living().filter(status="bounced", bounced_at__isnull=False)  # as the index has it
+    found = bounced.select_related("campaign").order_by("-bounced_at", "-id")
     return found if campaign_id is None else found.filter(campaign_id=campaign_id)

@@ -35,8 +35,16 @@ def lock_messages(cursor: Any, tokens: Iterable[str], ids: Iterable[int]) -> lis
 
 def write_states(cursor: Any, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
     """rows: (*columns, message id)."""
-    arrays = [list(values) for values in zip(*rows, strict=True)]
+    arrays = [_array(column, values) for column, values in zip((*columns, "id"), zip(*rows, strict=True), strict=True)]
     cursor.execute(_update(columns), [*arrays, arrays[-1]])
+
+
+def _array(column: str, values: tuple[Any, ...]) -> Any:
+    """An array as PostgreSQL reads it, where that needs no quotes: psycopg's own takes half of an update's time in Python."""
+    if _TYPES.get(column) == "text" and column != "status":
+        return list(values)
+    texts = ["NULL" if value is None else str(value) for value in values]
+    return f"{{{','.join(texts)}}}"
 
 
 def insert_events(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
