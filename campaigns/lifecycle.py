@@ -230,7 +230,7 @@ def _purge_chunk(campaign_id: int) -> int:
     """
     if Campaign.objects.select_for_update(no_key=True).filter(pk=campaign_id).first() is None:
         return 0
-    messages = Message.objects.select_for_update().filter(campaign_id=campaign_id).order_by("pk")
+    messages = Message.objects.select_for_update().of_campaign(campaign_id).order_by("pk")
     ids = list(messages.values_list("pk", flat=True)[:DELETE_CHUNK])
     for some in chunks(ids):
         Event.objects.filter(message_id__in=some)._raw_delete("default")

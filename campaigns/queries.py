@@ -14,6 +14,7 @@ from campaigns import metrics
 from campaigns.choices import KIND_WORD
 from campaigns.models import BounceReasonCount, Campaign, CampaignCounters, Event, HourlyCount, Link, Message
 from campaigns.models.campaign import CampaignQuerySet
+from campaigns.models.event import EventQuerySet
 from campaigns.models.message import MessageQuerySet
 from campaigns.status import COUNTED
 from campaigns.times import DAY, HOUR, from_ms
@@ -56,12 +57,12 @@ def messages() -> MessageQuerySet:
     return Message.objects.living().order_by("-id")
 
 
-def events() -> QuerySet[Event]:
+def events() -> EventQuerySet:
     """Events of living campaigns, newest first, with what is interned."""
     return Event.objects.filter(campaign__deleted_at=None).select_related("user_agent", "judgement", "link").order_by("-id")
 
 
-def narrowed(found: QuerySet[Event], kind: int | None = None, since: int | None = None, campaign_id: int | None = None) -> QuerySet[Event]:
+def narrowed(found: EventQuerySet, kind: int | None = None, since: int | None = None, campaign_id: int | None = None) -> EventQuerySet:
     """The same events of `found`, which was filtered by these already, for the database to find with less looking.
 
     A kind that never happened is known from the hourly counts; what is older than `since` (UTC milliseconds) from watermarks.

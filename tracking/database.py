@@ -108,7 +108,7 @@ class Database:
         from tracking import by_id
 
         _drain()
-        found = Message.objects.filter(campaign_id=by_id.campaign(campaign_id).pk).order_by("id")
+        found = Message.objects.of_campaign(by_id.campaign(campaign_id).pk).order_by("id")
         return [records.message_record(message) for message in found[_slice(limit, offset)]]
 
     @_call

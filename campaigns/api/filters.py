@@ -18,7 +18,9 @@ from campaigns import queries
 from campaigns.choices import KIND_NUMBER, STATUS_CHOICES, Kind
 from campaigns.events import Verdict
 from campaigns.models import Event, Message
+from campaigns.models.event import EventQuerySet
 from campaigns.models.labels import LabelledQuerySet
+from campaigns.models.message import MessageQuerySet
 from campaigns.times import parse_moment, to_ms
 
 METADATA = "metadata."
@@ -136,7 +138,10 @@ class CampaignMessageFilter(LabelledFilter):
 
 
 class MessageFilter(CampaignMessageFilter):
-    campaign_id = IdFilter(label="The campaign's id.")
+    campaign_id = IdFilter(method="of_campaign", label="The campaign's id.")
+
+    def of_campaign(self, queryset: MessageQuerySet, _name: str, value: int) -> MessageQuerySet:
+        return queryset.of_campaign(value)
 
 
 class MessageEventFilter(FilterSet):
@@ -152,8 +157,11 @@ class MessageEventFilter(FilterSet):
 
 
 class EventFilter(MessageEventFilter):
-    campaign_id = IdFilter(label="The campaign's id.")
+    campaign_id = IdFilter(method="of_campaign", label="The campaign's id.")
     message_id = IdFilter(label="The message's id.")
+
+    def of_campaign(self, queryset: EventQuerySet, _name: str, value: int) -> EventQuerySet:
+        return queryset.of_campaign(value)
 
     def filter_queryset(self, queryset: QuerySet[Event]) -> QuerySet[Event]:
         found = super().filter_queryset(queryset)

@@ -88,7 +88,7 @@ class CampaignViewSet(ApiViewSet):
         Oldest first unless `ordering=-id`, so that pages stay what they are while messages are added.
         """
         self.campaign: Campaign = self.get_object()
-        return self.page(Message.objects.filter(campaign_id=pk).order_by("id"))
+        return self.page(Message.objects.of_campaign(pk).order_by("id"))
 
     def known_count(self) -> int | None:
         if self.action == "messages" and not self.is_filtered(self.request):

@@ -84,7 +84,7 @@ class MessageSearch:
         return MessagePage(rows[:MESSAGES_PER_PAGE], None, rows[MESSAGES_PER_PAGE - 1].pk if len(rows) > MESSAGES_PER_PAGE else None)
 
     def messages(self, campaign: Campaign) -> QuerySet[Message]:
-        found = Message.objects.filter(campaign=campaign)
+        found = Message.objects.of_campaign(campaign.pk)
         if self.status:
             # No message has a status that the counters have none of, and saying so needs no look at the rows.
             if metrics.campaign_metrics(campaign.counters, ())[self.status] == 0:

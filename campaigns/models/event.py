@@ -6,6 +6,7 @@ from campaigns.choices import SOURCE_WORD, Kind
 from campaigns.models.campaign import Campaign
 from campaigns.models.fields import AddressField, MillisecondsField
 from campaigns.models.message import Message
+from campaigns.models.rows import CampaignRows
 from campaigns.times import utc_now
 
 
@@ -59,6 +60,10 @@ class Link(models.Model):
         return self.url
 
 
+class EventQuerySet(CampaignRows["Event"]):
+    pass
+
+
 class Event(models.Model):
     """One thing that happened, as small as it can be stored.
 
@@ -80,6 +85,8 @@ class Event(models.Model):
     ip = AddressField(null=True)
     #: Bounce type and texts, where there are any; null on every hit.
     detail = models.JSONField(null=True)
+
+    objects = EventQuerySet.as_manager()
 
     class Meta:
         db_table = "events"

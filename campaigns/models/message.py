@@ -9,11 +9,12 @@ from campaigns.choices import STATUS_CHOICES
 from campaigns.models.campaign import Campaign
 from campaigns.models.fields import MillisecondsField
 from campaigns.models.labels import LabelledQuerySet
+from campaigns.models.rows import CampaignRows
 from campaigns.status import STATE_COLUMNS, Status
 from campaigns.times import utc_now
 
 
-class MessageQuerySet(LabelledQuerySet["Message"]):
+class MessageQuerySet(CampaignRows["Message"], LabelledQuerySet["Message"]):  # type: ignore[override]  # as_manager of django-stubs
     def living(self) -> MessageQuerySet:
         """Without those of campaigns that are being deleted."""
         return self.filter(campaign__deleted_at=None)

@@ -135,7 +135,7 @@ def messages(
 ) -> None:
     """List the messages of a campaign, oldest first."""
     campaign = by_id.campaign(campaign_id)
-    found = Message.objects.filter(campaign_id=campaign.pk).order_by("id")
+    found = Message.objects.of_campaign(campaign.pk).order_by("id")
     if status is not None:
         found = found.filter(status=status)
     shown = list(found[offset : offset + limit])

@@ -40,7 +40,7 @@ def list_events(
     """List events, those stored last first."""
     found = queries.events()
     if campaign_id is not None:
-        found = found.filter(campaign_id=by_id.campaign(campaign_id).pk)
+        found = found.of_campaign(by_id.campaign(campaign_id).pk)
     if message_id is not None:
         found = found.filter(message_id=by_id.message(message_id).pk)
     if kind is not None:
