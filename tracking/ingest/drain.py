@@ -62,9 +62,9 @@ class _Pace:
         return max(MIN_BATCH, int(self._lines * min(1.0, left / self._limit)))
 
     def took(self, lines: int, seconds: float) -> None:
-        """A batch of so many held the locks so long. A quick short one says little about what a long one would take."""
+        """A batch of so many held the locks so long. A single one says little: it may have been short, or copied SQLite's log."""
         aim = int(lines * self._limit / max(0.001, seconds))
-        self._lines = max(MIN_BATCH, min(MAX_BATCH, aim, self._lines * 2))
+        self._lines = max(MIN_BATCH, self._lines // 2, min(MAX_BATCH, aim, self._lines * 2))
 
     @property
     def _limit(self) -> float:

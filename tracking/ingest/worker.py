@@ -58,6 +58,9 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     from django.conf import settings
     from django.db import connection
 
+    if connection.vendor == "sqlite":
+        connection.write_in_bulk()  # type: ignore[attr-defined]
+
     from tracking.ingest.drain import AWAY, tidy
     from tracking.ingest.nginx_logs import drain_logs, drain_logs_once, tidy_logs
     from tracking.metrics.names import INGESTERS

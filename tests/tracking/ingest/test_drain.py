@@ -198,10 +198,10 @@ def test_applied_segments_are_kept_as_long_as_the_setting_says(message: Message,
 def test_a_batch_adapts_to_what_the_database_can_take(message: Message, monkeypatch) -> None:
     monkeypatch.setattr(drain_module, "_pace", drain_module._Pace())
     monkeypatch.setattr(drain_module, "HOLD_SECONDS", {"sqlite": 0.0, "postgresql": 0.0})
-    append(*[hit()] * 300)
+    append(*[hit()] * 1_300)
     drain()
     assert drain_module._pace.lines(None) == drain_module.MIN_BATCH
-    assert Event.objects.count() == 300
+    assert Event.objects.count() == 1_300
 
 
 def test_a_drain_costs_few_queries_for_many_hits(message: Message, monkeypatch) -> None:
