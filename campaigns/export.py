@@ -17,11 +17,11 @@ from django.db import connection
 
 from campaigns.models import CampaignCounters
 from campaigns.records import MESSAGE_FIELDS
-from campaigns.sql.csv import CONTROLS, SIGNS, TRIMMED, postgresql_lines, sqlite_lines
+from campaigns.sql.csv import CONTROLS, SIGNS, TRIMMED, postgresql_lines, sqlite_lines, writes_iso_dates
 from campaigns.times import IsoTexts
 
-#: Rows a query and a chunk: some 300 KB of text and 10 ms.
-CHUNK = 2_000
+#: Rows a query and a chunk: a megabyte of text and 25 ms, of which Python has its lock for one or two.
+CHUNK = 5_000
 
 _FORMULA = re.compile(f"[{CONTROLS}]|[{TRIMMED}]*[{re.escape(SIGNS)}]")
 
@@ -53,14 +53,14 @@ def csv_parts(campaign_id: int) -> Iterator[tuple[int, bytes]]:
 def _lines(cursor: Any, campaign_id: int, after: int) -> tuple[int, int, bytes]:
     """The next lines: how many, the last id, the lines."""
     if connection.vendor == "postgresql":
-        return postgresql_lines(cursor, campaign_id, after, CHUNK)
+        return (postgresql_lines if writes_iso_dates(cursor) else plain_lines)(cursor, campaign_id, after, CHUNK)
     count, last, lines = sqlite_lines(cursor, campaign_id, after, CHUNK)
-    return (count, last, lines) if b"\\u" not in lines else plain_lines(cursor, campaign_id, after)
+    return (count, last, lines) if b"\\u" not in lines else plain_lines(cursor, campaign_id, after, CHUNK)
 
 
-def plain_lines(cursor: Any, campaign_id: int, after: int) -> tuple[int, int, bytes]:
-    """The same without the database's help: half as fast, but JSON is readable."""
-    cursor.execute(_ROWS, [campaign_id, after, CHUNK])
+def plain_lines(cursor: Any, campaign_id: int, after: int, limit: int) -> tuple[int, int, bytes]:
+    """As `sqlite_lines`, without the database's help: half as fast, but JSON is readable."""
+    cursor.execute(_ROWS, [campaign_id, after, limit])
     rows = cursor.fetchall()
     return len(rows), rows[-1][0] if rows else after, to_csv(rows)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from campaigns.records import MESSAGE_FIELDS
+from campaigns.times import DAY
 
 #: Cells that others write, which a spreadsheet might run.
 TEXTS = frozenset({"recipient_email", "tracking_token", "bounce_subtype", "bounce_reason", "diagnostic_code"})
@@ -35,6 +36,11 @@ def postgresql_lines(cursor: Any, campaign_id: int, after: int, limit: int) -> t
     return len(lines), last, b"".join([bytes(line)[:-1] + b"\r\n" for line in lines])  # cells have newlines of their own
 
 
+def writes_iso_dates(cursor: Any) -> bool:
+    """Whether PostgreSQL writes dates as `postgresql_lines` needs them: it does unless somebody set another DateStyle."""
+    return str(cursor.connection.info.parameter_status("DateStyle")).startswith("ISO")
+
+
 def sqlite_lines(cursor: Any, campaign_id: int, after: int, limit: int) -> tuple[int, int, bytes]:
     """As `postgresql_lines`, but JSON is as SQLite has it: letters beyond ASCII are escaped."""
     cursor.execute(_SQLITE, [campaign_id, after, limit])
@@ -57,10 +63,11 @@ def _is_formula(cell: str) -> str:
 
 def _postgresql_cell(name: str) -> str:
     """COPY quotes it. It would quote an empty text too, to tell it from null."""
-    if name in TIMES:
-        seconds = 'YYYY-MM-DD"T"HH24:MI:SS'
-        form = f"""CASE {name} % 1000 WHEN 0 THEN '{seconds}"Z"' ELSE '{seconds}.MS"Z"' END"""
-        return f"to_char(timestamp 'epoch' + {name} * interval '1 ms', {form})"
+    if name in TIMES:  # date and time take half as long as to_char(), but leave zeros at the end away
+        fast = f"(date 'epoch' + ({name} / {DAY})::int) || 'T' || (time '00:00' + {name} * interval '1 ms') || 'Z'"
+        exact = f"""to_char(timestamp 'epoch' + {name} * interval '1 ms', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+        whole = f"{name} % 10 <> 0 OR {name} % 1000 = 0"
+        return f"CASE WHEN {name} IS NULL THEN NULL WHEN {whole} THEN {fast} ELSE {exact} END"
     if name in TEXTS:
         harmless = _is_harmless(name, 'COLLATE "C"')
         return f"CASE WHEN {harmless} THEN {name} WHEN {_is_formula(name)} THEN '''' || {name} ELSE NULLIF({name}, '') END"
