@@ -29,8 +29,10 @@ Span = tuple[int, int]  # milliseconds, the end excluded
 
 #: Partitions that `keep_ahead()` keeps beyond the present one.
 AHEAD: dict[Unit, int] = {"day": 7, "month": 2}
-#: Rows that are copied in a transaction, and that may be left for the one that holds the lock: a quarter of a second.
+#: Rows that are copied in a transaction: half a second. Also the most that `keep_ahead()` copies.
 CHUNK = 50_000
+#: Rows that are left for the transaction that keeps everybody out: 50 ms.
+LEFT = 10_000
 #: Who waits for the lock of `events` makes all others wait behind it, so it is not waited for long, but often.
 LOCK_WAIT, TRIES = "300ms", 40
 _LOCK = 0x65766E74  # of all who change which rows of events there are, other than by adding some
@@ -241,7 +243,7 @@ def _prepare(cursor: Any, spans: list[Span]) -> list[str]:
 def _copy(cursor: Any) -> int:
     """Copy what is in the default partition, but for the latest few; returns the id up to which it has."""
     copied = 0
-    while (last := _briefly(lambda: _last_id(cursor))) - copied > CHUNK:
+    while (last := _briefly(lambda: _last_id(cursor))) - copied > LEFT:
         upto: int | None = copied
         while upto is not None:
             cursor.execute(_COPY_CHUNK, [upto, last, CHUNK])

@@ -107,6 +107,7 @@ def test_events_move_from_the_default_partition_into_their_months(campaign: Camp
 @on_postgresql
 def test_many_events_move_a_chunk_at_a_time(campaign: Campaign, message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partitions, "CHUNK", 10)
+    monkeypatch.setattr(partitions, "LEFT", 3)
     apply([opened(message, NOW - number * DAY) for number in range(95)])
     before = snapshot(campaign)
     partitions.make("month", 0)
@@ -286,6 +287,7 @@ def beside() -> Iterator[Callable[[Callable[[], object]], threading.Thread]]:
 @on_postgresql
 def test_ingestion_and_reads_go_on(committed: Message, beside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partitions, "CHUNK", 20)
+    monkeypatch.setattr(partitions, "LEFT", 10)
     apply([opened(committed, NOW - number * HOUR) for number in range(500)])
     applied, seen, done = [500], [], threading.Event()
 
@@ -299,10 +301,12 @@ def test_ingestion_and_reads_go_on(committed: Message, beside: Any, monkeypatch:
             seen.append(Event.objects.count())
 
     others = [beside(ingest), beside(read)]
-    made = partitions.make("month", 1)
-    for day in range(5):
-        partitions.make("day", 60 + day)
-    done.set()
+    try:
+        made = partitions.make("month", 1)
+        for day in range(5):
+            partitions.make("day", 60 + day)
+    finally:
+        done.set()
     for other in others:
         other.join(30)
     assert "events_2026_02" in made
