@@ -73,13 +73,14 @@ def partitions() -> list[Partition]:
     return sorted(found, key=lambda each: (each.is_default, each.start or 0))
 
 
-def make(unit: Unit, ahead: int) -> list[str]:
+def make(unit: Unit, ahead: int, *, wait: bool = True) -> list[str]:
     """Partitions of the present day or month and so many that follow, and of what is in the default partition. Returns their names.
 
-    Raises Refused where somebody holds `events` for long; what was done is lost then, call again.
+    Without `wait` nothing is made while another is at it. Raises Refused where somebody holds `events` for long; what was done is lost
+    then, call again.
     """
-    with _alone():
-        spans = _missing(unit, ahead)
+    with _alone(wait) as alone:
+        spans = _missing(unit, ahead) if alone else []
         if not spans:
             return []
         with connection.cursor() as cursor:
@@ -105,7 +106,7 @@ def keep_ahead() -> list[str]:
         return []
     last = made[-1]
     unit: Unit = "day" if last.start is not None and last.end is not None and last.end - last.start <= DAY else "month"
-    return make(unit, AHEAD[unit]) if _missing(unit, AHEAD[unit]) else []
+    return make(unit, AHEAD[unit], wait=False) if _missing(unit, AHEAD[unit]) else []
 
 
 def droppable(before: int) -> list[Partition]:
@@ -201,14 +202,16 @@ def name_of(span: Span) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """One at a time, and no deletes of events meanwhile."""
+def _alone(wait: bool = True) -> Iterator[bool]:
+    """One at a time, and no deletes of events meanwhile. Gives whether it is so; without `wait` it may not be."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        cursor.execute(f"SELECT {'pg_advisory_lock' if wait else 'pg_try_advisory_lock'}(%s)", [_LOCK])
+        (held,) = cursor.fetchone()
         try:
-            yield
+            yield held is not False
         finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+            if held is not False:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
 
 
 def _briefly(work: Callable[[], Any]) -> Any:

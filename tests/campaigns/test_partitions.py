@@ -368,6 +368,7 @@ def test_deletes_wait_until_events_have_moved(committed: Message, beside: Any) -
     assert copying.wait(30)
     lifecycle.delete_campaign(Campaign.objects.get())
     assert (Event.objects.count(), Message.objects.count()) == (1, 1)
+    assert partitions.make("month", 0, wait=False) == []
     done.set()
     thread.join(30)
     assert sum(lifecycle.purge_deleted()) == 1
