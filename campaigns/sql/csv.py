@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from campaigns.records import MESSAGE_FIELDS
-from campaigns.times import DAY
 
 #: Cells that others write, which a spreadsheet might run.
 TEXTS = frozenset({"recipient_email", "tracking_token", "bounce_subtype", "bounce_reason", "diagnostic_code"})
@@ -63,11 +62,10 @@ def _is_formula(cell: str) -> str:
 
 def _postgresql_cell(name: str) -> str:
     """COPY quotes it. It would quote an empty text too, to tell it from null."""
-    if name in TIMES:  # date and time take half as long as to_char(), but leave zeros at the end away
-        fast = f"(date 'epoch' + ({name} / {DAY})::int) || 'T' || (time '00:00' + {name} * interval '1 ms') || 'Z'"
-        exact = f"""to_char(timestamp 'epoch' + {name} * interval '1 ms', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
-        whole = f"{name} % 10 <> 0 OR {name} % 1000 = 0"
-        return f"CASE WHEN {name} IS NULL THEN NULL WHEN {whole} THEN {fast} ELSE {exact} END"
+    if name in TIMES:  # as a text it takes half as long as by to_char(), but leaves zeros at the end away
+        moment = f"timestamp 'epoch' + {name} * interval '1 ms'"
+        text, exact = f"replace(({moment})::text, ' ', 'T') || 'Z'", f"""to_char({moment}, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+        return f"CASE WHEN {name} % 10 <> 0 OR {name} % 1000 = 0 THEN {text} ELSE {exact} END"
     if name in TEXTS:
         harmless = _is_harmless(name, 'COLLATE "C"')
         return f"CASE WHEN {harmless} THEN {name} WHEN {_is_formula(name)} THEN '''' || {name} ELSE NULLIF({name}, '') END"
