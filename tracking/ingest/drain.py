@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +54,7 @@ class _Pace:
 
     def __init__(self) -> None:
         self._lines = 500
+        self.lag = 0.0  # of the last batch: seconds from its first hit to its end
 
     def lines(self, left: float | None) -> int:
         """For a batch with `left` seconds to go: who has little time takes little."""
@@ -75,6 +76,8 @@ _pace = _Pace()
 
 #: What is drained: they have a name for their position, a size, and lines.
 Source = Segment | NginxLog
+#: Is given the seconds that the last hit has waited, and says whether to go on.
+GoOn = Callable[[float], bool]
 
 
 @dataclass
@@ -128,8 +131,8 @@ def drain(budget: float | None = None) -> int:
     return drain_sources(spool(), budget)
 
 
-def drain_sources(sources: Iterable[Source], budget: float | None = None) -> int:
-    """The same of any segments and logs."""
+def drain_sources(sources: Iterable[Source], budget: float | None = None, go_on: GoOn | None = None) -> int:
+    """The same of any segments and logs. `go_on` is asked before each batch, and may rest."""
     waiting = [source for source in sources if _unread(source)]
     if not waiting:
         return 0
@@ -138,8 +141,7 @@ def drain_sources(sources: Iterable[Source], budget: float | None = None) -> int
         with _patience(deadline):
             read_positions(waiting)
         for source in waiting:
-            _drain_source(source, deadline)
-            if deadline.passed:
+            if not _drain_source(source, deadline, go_on) or deadline.passed:
                 break
     except AWAY:
         forget_positions()  # a database that fell takes its last commits back
@@ -150,18 +152,19 @@ def drain_sources(sources: Iterable[Source], budget: float | None = None) -> int
     return unread(waiting)
 
 
-def drain_once(sources: Sequence[Source] | None = None) -> bool:
+def drain_once(sources: Sequence[Source] | None = None, go_on: GoOn | None = None) -> bool:
     """Apply what the spool (or these) holds now; whether something could be done. Raises `OperationalError` when the database is away."""
     sources = spool() if sources is None else sources
     before = unread(sources)
-    return before > 0 and drain_sources(sources) != before
+    return before > 0 and drain_sources(sources, go_on=go_on) != before
 
 
 def _unread(source: Source) -> int:
     return max(0, source.size - _positions.get(source.name, 0))
 
 
-def _drain_source(source: Source, deadline: _Deadline) -> None:
+def _drain_source(source: Source, deadline: _Deadline, go_on: GoOn | None) -> bool:
+    """Whether the next one may be begun."""
     try:
         while (position := _positions.get(source.name, 0)) < source.size and not deadline.passed:
             lines = source.read_lines(position, _pace.lines(deadline.left))
@@ -169,6 +172,8 @@ def _drain_source(source: Source, deadline: _Deadline) -> None:
                 if torn := source.read_torn(position):
                     _apply_lines(source.name, position, [torn], deadline, torn=True)
                 break
+            if go_on is not None and not go_on(_pace.lag):
+                return False
             if deadline.at is None:
                 give_way()
             _apply_lines(source.name, position, lines, deadline)
@@ -176,6 +181,7 @@ def _drain_source(source: Source, deadline: _Deadline) -> None:
             source.put_away()
     except FileNotFoundError:  # another process was done with it first
         _positions[source.name] = source.size
+    return True
 
 
 def _apply_lines(name: str, position: int, lines: Sequence[Line], deadline: _Deadline, *, torn: bool = False) -> None:
@@ -261,6 +267,7 @@ def positions_to_ship() -> dict[Segment, int]:
 
 def _count_ingested(events: Sequence[TrackingEvent], unknown: int, dead: int) -> None:
     lag = max(0.0, time.time() - events[0].occurred_at / 1000) if events else None
+    _pace.lag = lag or 0.0
     count_ingested(process_counters(settings.CONF.spool_dir), len(events) - unknown, unknown, dead, lag)
 
 

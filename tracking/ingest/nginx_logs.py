@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
-from tracking.ingest.drain import Source, drain_once, drain_sources, read_positions, unread
+from tracking.ingest.drain import GoOn, Source, drain_once, drain_sources, read_positions, unread
 from tracking.models import SpoolPosition
 from tracking.spool import nginx_log
 
@@ -33,9 +33,9 @@ def drain_logs(budget: float | None = None) -> int:
     return drain_sources(logs(), budget)
 
 
-def drain_logs_once() -> bool:
+def drain_logs_once(go_on: GoOn | None = None) -> bool:
     """The same, as `drain.drain_once`."""
-    return drain_once(logs())
+    return drain_once(logs(), go_on)
 
 
 def tidy_logs() -> None:

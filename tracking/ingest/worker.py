@@ -19,13 +19,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from tracking.ingest.courtesy import Courtesy
+
 logger = logging.getLogger("tracking.ingest")
 
-#: Pause when there is nothing to do, in seconds. Reads do not wait for it: they drain for themselves.
-IDLE_SECONDS = 0.1
+#: Pause when there is nothing to do, or was little: a batch of few hits costs nearly what one of many does. In seconds. Reads do
+#: not wait for it: they drain for themselves.
+PAUSE_SECONDS = 0.1
 #: Pause after a failure; doubles up to the second number.
 RETRY_SECONDS = (0.5, 10.0)
 TIDY_SECONDS = 60.0
+#: At the end, for what is left; the next start does the rest.
+FINISH_SECONDS = 5.0
 PURGE_SECONDS = 2.0
 
 
@@ -40,17 +45,20 @@ class Work(Protocol):
 
 
 class Draining:
-    """Applies the spool of this machine."""
+    """Applies the spool of this machine, and gives way to its hits."""
+
+    def __init__(self, courtesy: Courtesy) -> None:
+        self.courtesy = courtesy
 
     def step(self) -> bool:
         from tracking.ingest.drain import drain_once
 
-        return drain_once()
+        return drain_once(go_on=self.courtesy)
 
     def finish(self) -> None:
         from tracking.ingest.drain import drain
 
-        drain()
+        drain(FINISH_SECONDS)
 
 
 def run(stop: threading.Event, *, of_server: bool = False) -> None:
@@ -69,15 +77,18 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     counters = process_counters(settings.CONF.spool_dir)
     counters.hold(INGESTERS, 1)
     url = settings.CONF.spool_url
-    work = _work(url, of_server=of_server)
+    courtesy = Courtesy(stop)
+    work = _work(url, courtesy, of_server=of_server)
     timers = [_Timer(TIDY_SECONDS, tidy), _Timer(TIDY_SECONDS, tidy_logs)]
     if not (url and of_server):  # where ingestion is apart, that is done apart too
         timers.append(_Timer(PURGE_SECONDS, _purge))
     pause, quiet = RETRY_SECONDS[0], False
     while not stop.is_set():
         try:
+            began = time.monotonic()
             busy = work.step()
-            busy = drain_logs_once() or busy
+            busy = drain_logs_once(courtesy) or busy
+            little = time.monotonic() - began < PAUSE_SECONDS
             for timer in timers:
                 timer.run_if_due()
             if busy:
@@ -85,8 +96,8 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
             elif not quiet:
                 quiet = _checkpoint()
             pause = RETRY_SECONDS[0]
-            if not busy:
-                stop.wait(IDLE_SECONDS)
+            if not busy or little:
+                stop.wait(PAUSE_SECONDS)
         except AWAY as error:
             logger.warning("the database is away, trying again in %.1f s: %s", pause, error)
             connection.close()
@@ -100,10 +111,10 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     connection.close()
 
 
-def _work(url: str, *, of_server: bool) -> Work:
+def _work(url: str, courtesy: Courtesy, *, of_server: bool) -> Work:
     """The client of Redis is only imported where there is one."""
     if not url:
-        return Draining()
+        return Draining(courtesy)
     if of_server:
         from tracking.ingest.ship import Shipping
 
@@ -167,7 +178,7 @@ def main() -> int:
     if of_server:
         threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
     with suppress(OSError):
-        os.nice(10)  # hits come first: a tenth of a core when they take all, and what they leave otherwise
+        os.nice(5)  # hits come first; see tracking.ingest.courtesy
     while not stop.is_set():
         try:
             start(migrate=False)
