@@ -32,6 +32,7 @@ TIDY_SECONDS = 60.0
 #: At the end, for what is left; the next start does the rest.
 FINISH_SECONDS = 5.0
 PURGE_SECONDS = 2.0
+PARTITION_SECONDS = 3600.0
 
 
 class Work(Protocol):
@@ -69,6 +70,7 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     if connection.vendor == "sqlite":
         connection.write_in_bulk()  # type: ignore[attr-defined]
 
+    from campaigns import partitions, watermarks
     from tracking.ingest.drain import AWAY, tidy
     from tracking.ingest.nginx_logs import drain_logs, drain_logs_once, tidy_logs
     from tracking.metrics.names import INGESTERS
@@ -81,7 +83,11 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     work = _work(url, courtesy, of_server=of_server)
     timers = [_Timer(TIDY_SECONDS, tidy), _Timer(TIDY_SECONDS, tidy_logs)]
     if not (url and of_server):  # where ingestion is apart, that is done apart too
-        timers.append(_Timer(PURGE_SECONDS, _purge))
+        timers += [
+            _Timer(PURGE_SECONDS, _purge),
+            _Timer(TIDY_SECONDS, watermarks.keep_up),
+            _Timer(PARTITION_SECONDS, partitions.keep_ahead),
+        ]
     pause, quiet = RETRY_SECONDS[0], False
     while not stop.is_set():
         try:
@@ -150,7 +156,7 @@ def _checkpoint() -> bool:
 
 
 class _Timer:
-    def __init__(self, seconds: float, work: Callable[[], None]) -> None:
+    def __init__(self, seconds: float, work: Callable[[], object]) -> None:
         self.seconds, self.work, self.due = seconds, work, 0.0
 
     def run_if_due(self) -> None:
@@ -178,7 +184,7 @@ def main() -> int:
     if of_server:
         threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
     with suppress(OSError):
-        os.nice(5)  # hits come first; see tracking.ingest.courtesy
+        os.nice(10)  # hits come first; see tracking.ingest.courtesy
     while not stop.is_set():
         try:
             start(migrate=False)
