@@ -71,5 +71,12 @@ def click_line(request: HitRequest, link: TrackedLink, target: str, at: int) -> 
 
 def redirect_answer(target: str, *, tracked: bool = True) -> Answer:
     """To the target, a normalised one. `tracked` says whether the click was written down; a full disk breaks no link."""
+    return _redirect_often(target, tracked) if len(target) <= MAX_REMEMBERED else _redirect(target, tracked)
+
+
+def _redirect(target: str, tracked: bool) -> Answer:
     body = orjson.dumps({"redirect": target, "tracked": tracked})
     return Answer(302, (("Content-Type", "application/json"), ("Location", target), NO_STORE, *SECURITY), body)
+
+
+_redirect_often = lru_cache(maxsize=1024)(_redirect)
