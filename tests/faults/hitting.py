@@ -36,9 +36,13 @@ class Hits:
         self.slowest = 0.0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(threads)]
+        self._threads: list[threading.Thread] = []
+        self._count = threads
 
     def __enter__(self) -> Hits:
+        """Begin, or go on where it stopped."""
+        self._stop.clear()
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(self._count)]
         for thread in self._threads:
             thread.start()
         return self
@@ -66,7 +70,7 @@ class Hits:
         due = time.monotonic()
         while not self._stop.is_set():
             token = self.tokens[number % len(self.tokens)]
-            number += len(self._threads)
+            number += self._count
             began = time.monotonic()
             try:
                 path = self.links[token] if self.links else f"/track/pixel/{token}"
@@ -102,9 +106,11 @@ def make_messages(server: RunningServer, tokens: list[str]) -> dict[str, str]:
 
 
 def wait_until_drained(server: RunningServer, seconds: float = 60) -> None:
-    until(
-        lambda: (reply := server.get_or_none("/api/campaigns")) and reply.status == 200 and "tracking-pending" not in reply.headers, seconds
-    )
+    def drained() -> bool:
+        reply = server.get_or_none("/api/campaigns")
+        return reply is not None and reply.status == 200 and "tracking-pending" not in reply.headers
+
+    until(drained, seconds)
 
 
 def counted(server: RunningServer) -> tuple[dict[str, int], dict[str, int]]:
