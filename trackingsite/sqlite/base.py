@@ -31,10 +31,10 @@ PRAGMAS = (
 )
 
 #: Pages in memory in KB, of each connection of each thread, and after how many pages the log is copied into the file.
-USUAL = ("PRAGMA cache_size = -8000", "PRAGMA wal_autocheckpoint = 32000")
+USUAL = ("PRAGMA cache_size = -8000", "PRAGMA wal_autocheckpoint = 64000")
 #: The same of who writes in bulk: with SQLite's 4 MB before a copy, pages that change often are copied many times, which took a
 #: third of ingestion's time. It comes before the others, so that no request has to copy.
-BULK = ("PRAGMA cache_size = -64000", "PRAGMA wal_autocheckpoint = 16000")
+BULK = ("PRAGMA cache_size = -64000", "PRAGMA wal_autocheckpoint = 32000")
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
