@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from campaigns.apply import apply
 from campaigns.events import TrackingEvent
 from campaigns.sql.common import give_way
+from tracking.ingest.pace import HOLD_SECONDS, Deadline, Pace
 from tracking.metrics.names import count_ingested
 from tracking.metrics.shared import process_counters
 from tracking.models import DeadLetter, SpoolPosition
@@ -33,11 +33,8 @@ from tracking.spool.writer import process_writer
 
 logger = logging.getLogger("tracking.ingest")
 
-#: How long a batch may hold the database's locks, in seconds. SQLite has one write lock for all, hence less there.
-HOLD_SECONDS = {"sqlite": 0.05, "postgresql": 0.25}
 #: How long a reader waits at most for what was answered before it, waiting for locks included.
 READ_BUDGET = 0.25
-MIN_BATCH, MAX_BATCH = 50, 5_000
 
 #: What the database is when it is away or busy: try again, nothing is wrong with the data.
 AWAY = (OperationalError, InterfaceError)
@@ -49,50 +46,12 @@ BAD_DATA = (DatabaseError, ValueError, TypeError, KeyError, OverflowError, Recur
 _positions: dict[str, int] = {}
 
 
-class _Pace:
-    """How many lines a batch takes, so that it holds the database's locks as long as HOLD_SECONDS allows."""
-
-    def __init__(self) -> None:
-        self._lines = 500
-        self.lag = 0.0  # of the last batch: seconds from its first hit to its end
-
-    def lines(self, left: float | None) -> int:
-        """For a batch with `left` seconds to go: who has little time takes little."""
-        if left is None:
-            return self._lines
-        return max(MIN_BATCH, int(self._lines * min(1.0, left / self._limit)))
-
-    def took(self, lines: int, seconds: float) -> None:
-        """A batch of so many held the locks so long. A single one says little: it may have been short, or copied SQLite's log."""
-        aim = int(lines * self._limit / max(0.001, seconds))
-        self._lines = max(MIN_BATCH, self._lines // 2, min(MAX_BATCH, aim, self._lines * 2))
-
-    @property
-    def _limit(self) -> float:
-        return HOLD_SECONDS.get(connection.vendor, 0.25)
-
-
-_pace = _Pace()
+_pace = Pace()
 
 #: What is drained: they have a name for their position, a size, and lines.
 Source = Segment | NginxLog
 #: Is given the seconds that the last hit has waited, and says whether to go on.
 GoOn = Callable[[float], bool]
-
-
-@dataclass
-class _Deadline:
-    """When to stop; None is never."""
-
-    at: float | None
-
-    @property
-    def left(self) -> float | None:
-        return None if self.at is None else max(0.0, self.at - time.monotonic())
-
-    @property
-    def passed(self) -> bool:
-        return self.at is not None and time.monotonic() >= self.at
 
 
 def forget_positions() -> None:
@@ -136,7 +95,7 @@ def drain_sources(sources: Iterable[Source], budget: float | None = None, go_on:
     waiting = [source for source in sources if _unread(source)]
     if not waiting:
         return 0
-    deadline = _Deadline(None if budget is None else time.monotonic() + budget)
+    deadline = Deadline(None if budget is None else time.monotonic() + budget)
     try:
         with _patience(deadline):
             read_positions(waiting)
@@ -159,15 +118,19 @@ def drain_once(sources: Sequence[Source] | None = None, go_on: GoOn | None = Non
     return before > 0 and drain_sources(sources, go_on=go_on) != before
 
 
+def _hold() -> float:
+    return HOLD_SECONDS[connection.vendor]
+
+
 def _unread(source: Source) -> int:
     return max(0, source.size - _positions.get(source.name, 0))
 
 
-def _drain_source(source: Source, deadline: _Deadline, go_on: GoOn | None) -> bool:
+def _drain_source(source: Source, deadline: Deadline, go_on: GoOn | None) -> bool:
     """Whether the next one may be begun."""
     try:
         while (position := _positions.get(source.name, 0)) < source.size and not deadline.passed:
-            lines = source.read_lines(position, _pace.lines(deadline.left))
+            lines = source.read_lines(position, _pace.lines(_hold(), deadline.left))
             if not lines:
                 if torn := source.read_torn(position):
                     _apply_lines(source.name, position, [torn], deadline, torn=True)
@@ -184,7 +147,7 @@ def _drain_source(source: Source, deadline: _Deadline, go_on: GoOn | None) -> bo
     return True
 
 
-def _apply_lines(name: str, position: int, lines: Sequence[Line], deadline: _Deadline, *, torn: bool = False) -> None:
+def _apply_lines(name: str, position: int, lines: Sequence[Line], deadline: Deadline, *, torn: bool = False) -> None:
     """Apply lines that begin at `position`, and remember where the segment's position is then."""
     try:
         _positions[name] = _apply_batch(name, position, lines, deadline, error="its writer ended in the middle of it" if torn else None)
@@ -201,7 +164,7 @@ def _apply_lines(name: str, position: int, lines: Sequence[Line], deadline: _Dea
             _apply_lines(name, lines[middle].start, lines[middle:], deadline)
 
 
-def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: _Deadline, error: str | None = None) -> int:
+def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: Deadline, error: str | None = None) -> int:
     """One transaction. Returns the segment's position after it: another's, when another process was there first.
 
     With `error` the lines go to the dead letters instead.
@@ -223,7 +186,7 @@ def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: _Dea
         DeadLetter.objects.bulk_create(letters)
         transaction.on_commit(partial(_count_ingested, events, unknown, len(letters)))
         cursor.execute("UPDATE spool_positions SET position = %s WHERE segment = %s", [end, name])
-    _pace.took(len(lines), time.monotonic() - began)
+    _pace.took(len(lines), time.monotonic() - began, _hold())
     return end
 
 
@@ -238,7 +201,7 @@ def apply_chunk(name: str, lines: Sequence[Line], *, torn: bool = False) -> int 
         fresh = [] if position is None else [line for line in lines if line.start >= position]
         if not fresh or fresh[0].start != position:
             return position
-        _apply_lines(name, position, fresh, _Deadline(None), torn=torn)
+        _apply_lines(name, position, fresh, Deadline(None), torn=torn)
         _positions.pop(name, None)  # not ours to remember, and under the lock, like all of this
     return fresh[-1].end
 
@@ -301,7 +264,7 @@ def count(cursor: Any, **counts: int) -> None:
 
 
 @contextmanager
-def _patience(deadline: _Deadline) -> Iterator[None]:
+def _patience(deadline: Deadline) -> Iterator[None]:
     """Wait for locks no longer than the deadline allows; and never count as a writer that others have to give way to.
 
     Commits are not synced: one that the power takes back takes its position back, and the segment is kept and applied again.

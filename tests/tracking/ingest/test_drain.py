@@ -15,6 +15,7 @@ from campaigns.models import Campaign, Event, Message
 from tracking.ingest import dead_letters
 from tracking.ingest import drain as drain_module
 from tracking.ingest.drain import drain, forget_positions, pending, tidy
+from tracking.ingest.pace import MIN_BATCH, Pace
 from tracking.ingest.status import ingest_status
 from tracking.models import DeadLetter, SpoolPosition
 from tracking.spool import reader, writer
@@ -65,7 +66,7 @@ def test_a_drainer_that_finds_the_position_moved_applies_nothing(message: Messag
     SpoolPosition.objects.create(segment=segment.name, position=segment.size)
     drain_module._positions[segment.name] = 0
     lines = reader.read_lines(segment.path, 0, segment.size, 10)
-    assert drain_module._apply_batch(segment.name, 0, lines, drain_module._Deadline(None)) == segment.size
+    assert drain_module._apply_batch(segment.name, 0, lines, drain_module.Deadline(None)) == segment.size
     assert not Event.objects.exists()
 
 
@@ -196,16 +197,16 @@ def test_applied_segments_are_kept_as_long_as_the_setting_says(message: Message,
 
 
 def test_a_batch_adapts_to_what_the_database_can_take(message: Message, monkeypatch) -> None:
-    monkeypatch.setattr(drain_module, "_pace", drain_module._Pace())
+    monkeypatch.setattr(drain_module, "_pace", Pace())
     monkeypatch.setattr(drain_module, "HOLD_SECONDS", {"sqlite": 0.0, "postgresql": 0.0})
     append(*[hit()] * 1_300)
     drain()
-    assert drain_module._pace.lines(None) == drain_module.MIN_BATCH
+    assert drain_module._pace.lines(0.05, None) == MIN_BATCH
     assert Event.objects.count() == 1_300
 
 
 def test_a_drain_costs_few_queries_for_many_hits(message: Message, monkeypatch) -> None:
-    monkeypatch.setattr(drain_module, "_pace", drain_module._Pace())
+    monkeypatch.setattr(drain_module, "_pace", Pace())
     append(*[hit()] * 200)
     with CaptureQueriesContext(connection) as captured:
         drain()
