@@ -81,7 +81,8 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
     url = settings.CONF.spool_url
     courtesy = Courtesy(stop)
     work = _work(url, courtesy, of_server=of_server)
-    timers = [_Timer(TIDY_SECONDS, tidy), _Timer(TIDY_SECONDS, tidy_logs)]
+    tidying = [_Timer(TIDY_SECONDS, tidy), _Timer(TIDY_SECONDS, tidy_logs)]
+    timers = [*tidying]
     if not (url and of_server):  # where ingestion is apart, that is done apart too
         timers += [
             _Timer(PURGE_SECONDS, _purge),
@@ -107,6 +108,8 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
         except AWAY as error:
             logger.warning("the database is away, trying again in %.1f s: %s", pause, error)
             connection.close()
+            for timer in tidying:
+                timer.due = 0.0  # it may come back without its last commits
             stop.wait(pause)
             pause = min(pause * 2, RETRY_SECONDS[1])
     with suppress(*AWAY):

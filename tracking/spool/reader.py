@@ -15,6 +15,8 @@ from tracking.spool.lines import MAX_LINE
 SUFFIX = ".jsonl"
 #: Where segments go that have no writer and are applied to their end; kept for a while, for a database that lost commits.
 APPLIED = "applied"
+#: However little shall be kept: who read lines just before another process applied them must find their position still there, in seconds.
+LEAST_SECONDS = 60
 #: Of what is longer than a line may be, so much is read at once.
 _GARBAGE_BYTES = 1024 * 1024
 #: Bytes of a line as most are, and of as many as are read at once.
@@ -156,7 +158,7 @@ def past_keeping(folder: Path, seconds: int, size: int) -> list[Path]:
     for segment in reversed(applied_segments(folder)):
         with suppress(FileNotFoundError):
             age = now - segment.path.stat().st_mtime
-            if age > seconds or kept + segment.size > size:
+            if age > LEAST_SECONDS and (age > seconds or kept + segment.size > size):
                 going.append(segment.path)
             else:
                 kept += segment.size
