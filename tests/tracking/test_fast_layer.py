@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import struct
 import sys
@@ -28,6 +29,7 @@ from uvicorn.server import ServerState
 
 from tests.tracking.running import RunningServer, until
 from tracking import keyfile
+from tracking.hits.fast import _told_often, read_head
 from tracking.serving.hits import HitDesk, HitProtocol
 from tracking.serving.protocol import TrackingProtocol, close_idle
 from tracking.serving.rehearsal import fits
@@ -251,6 +253,9 @@ def test_addresses_of_pixels(layers: Layers, target: bytes) -> None:
         [b"Connection: foo, close"],
         [b"Connection: keep-alive", b"Connection: close"],
         [b"Connection:"],
+        [b"Proxy-Connection: close"],
+        [b"Proxy-Connection: Keep-Alive"],
+        [b"Connection: keep-alive", b"Proxy-Connection: close"],
         [b"Keep-Alive: timeout=5"],
         [b"Origin: https://evil.example"],
         [b"Host: two"],
@@ -383,7 +388,7 @@ def test_several_requests_at_once(synced: Layers) -> None:
 
 
 names = st.sampled_from(
-    ["Accept", "User-Agent", "X-Forwarded-For", "X-Real-IP", "Connection", "Referer", "X-Other", "Content-Length", "Host"]
+    ["Accept", "User-Agent", "X-Forwarded-For", "X-Real-IP", "Connection", "Proxy-Connection", "Referer", "X-Other", "Content-Length"]
 )
 values = st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=30).map(lambda text: text.encode("latin-1"))
 targets = st.text("abc.~-_%/?#&=g0 i\xe4", max_size=20).map(lambda text: b"/track/pixel/" + text.encode("latin-1"))
@@ -394,6 +399,201 @@ targets = st.text("abc.~-_%/?#&=g0 i\xe4", max_size=20).map(lambda text: b"/trac
 def test_any_request(layers: Layers, target: bytes, headers: list[tuple[str, bytes]], version: bytes, cut: int) -> None:
     request = get(target, *[name.encode() + b": " + value for name, value in headers], b"Connection: close", version=version)
     layers.same(*([request] if cut > 30 else [request[:cut], request[cut:]] if cut else [request]))
+
+
+# -- the same without a network: the way past the parser, and the parser
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("192.0.2.1", 5), "sockname": ("192.0.2.2", 80)})
+        self.sent, self.closing = b"", False
+
+    def write(self, data: Any) -> None:
+        self.sent += b"" if self.closing else data
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+
+class Notes:
+    """Stands where the spool's writer does."""
+
+    always = False
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self.failures: list[BaseException] = []
+
+    def append_many(self, lines: list[bytes]) -> bool:
+        if self.failures:
+            raise self.failures.pop()
+        self.lines += [{**json.loads(line), "at": 0} for line in lines]
+        return True
+
+
+def connected(desk: HitDesk) -> HitProtocol:
+    """A connection; to what is no hit the answer says what was asked."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", {"content-length", "transfer-encoding"} & {name.decode("latin-1") for name, _ in scope["headers"]}
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body")
+        said = repr((scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+        await send({"type": "http.response.body", "body": said})
+
+    protocol = HitProtocol(config(), ServerState(), {}, asyncio.get_running_loop())
+    protocol.app, protocol.access_log, protocol.desk = application, False, desk  # type: ignore[assignment]
+    protocol.connection_made(Wire())
+    return protocol
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def played(packets: list[bytes], *, parsed: bool, key: bytes = bytes(32)) -> tuple[Any, ...]:
+    """All that comes of the packets, each after the answer to the one before it; `parsed` has the parser read them all."""
+    notes = Notes()
+    protocol = connected(HitDesk(notes, None, lambda: [key], lambda *_: None))  # type: ignore[arg-type]
+    wire: Any = protocol.transport
+    for packet in packets:
+        if not wire.closing:
+            protocol.between &= not parsed
+            protocol.data_received(packet)
+            await turns()
+    answered = wire.sent, wire.closing, notes.lines
+    protocol.connection_lost(None)
+    await turns()
+    return answered
+
+
+def hits() -> list[bytes]:
+    url = "https://shop.example/?a=1"
+    link = f"/track/redirect/abc?url={quote(url, safe='')}&sig={sign(bytes(32), 'abc', url)}".encode()
+    return [
+        get(b"/track/pixel/abc", b"User-Agent: x y", b"Connection: close"),
+        get(b"/track/pixel/abc?a=b", b"proxy-connection: close", b"X-Real-IP: 192.0.2.9"),
+        get(link, b"Accept: b", b"Content-Length: 0", version=b"1.0"),
+        get(link, b"Connection: keep-alive", b"Via: a, b"),
+        b"POST /health HTTP/1.1\r\nContent-Length: 37\r\n\r\nGET /track/pixel/abc HTTP/1.1\r\nA: b\r\n\r\n",
+        b"POST /health HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n",
+        get(b"/health", b"Upgrade: websocket", b"Connection: upgrade"),
+    ]
+
+
+odd = st.sampled_from([b"", *(bytes([byte]) for byte in b"\0\t\n\v\r #%,-/:;?_\x7f\x80\xff"), b"\r\n", b"\r\n ", b"\n\n", b"\r\n\r\n"])
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(hits()), st.integers(0, 200), st.integers(0, 1), odd), min_size=1, max_size=3), st.integers(0, 400)
+)
+def test_a_whole_request_is_read_as_the_parser_reads_it(written: list[tuple[bytes, int, int, bytes]], cut: int) -> None:
+    packets = [request[:at] + other + request[at + more :] for request, at, more, other in written]
+    whole = b"".join(packets)
+    for split in ([*packets, get(b"/health")], [whole[:cut], whole[cut:], get(b"/health")]):
+        assert asyncio.run(played(split, parsed=False)) == asyncio.run(played(split, parsed=True))
+
+
+def test_what_follows_a_request_that_ends_the_connection_does_not_spoil_its_answer() -> None:
+    async def answers() -> bytes:
+        protocol = connected(HitDesk(Notes(), None, tuple, lambda *_: None))  # type: ignore[arg-type]
+        protocol.data_received(get(b"/track/pixel/abc", b"Connection: close"))
+        protocol.data_received(b"garbage\r\n\r\n")  # before the end of the turn
+        await turns()
+        return protocol.transport.sent  # type: ignore[attr-defined, no-any-return]
+
+    sent = asyncio.run(answers())
+    assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert sent.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_writer_that_fails_keeps_nobody_waiting(always: bool) -> None:
+    """Whatever it raises: hits are answered, those of other connections and later ones too."""
+
+    async def answers() -> list[int]:
+        notes = Notes()
+        notes.always = always
+        notes.failures = [ValueError("no line")]
+        desk = HitDesk(notes, None, tuple, lambda *_: None)  # type: ignore[arg-type]
+        first, second = connected(desk), connected(desk)
+        for protocol in (first, second, first):
+            protocol.data_received(get())
+            await asyncio.sleep(0.05)
+        return [protocol.transport.sent.count(b"GIF89a") for protocol in (first, second)]  # type: ignore[attr-defined]
+
+    assert asyncio.run(answers()) == [2, 1]
+
+
+def test_without_a_thread_to_be_had_hits_are_written_once_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answered() -> tuple[int, int]:
+        notes = Notes()
+        notes.always = True
+        protocol = connected(HitDesk(notes, None, tuple, lambda *_: None))  # type: ignore[arg-type]
+        with monkeypatch.context() as patched:
+            patched.setattr("threading.Thread.start", Mock(side_effect=RuntimeError("can't start new thread")))
+            protocol.data_received(get())
+            await turns()
+        protocol.data_received(get())
+        await asyncio.sleep(0.05)
+        return protocol.transport.sent.count(b"GIF89a"), len(notes.lines)  # type: ignore[attr-defined]
+
+    assert asyncio.run(answered()) == (2, 2)
+
+
+def test_a_connection_that_cannot_be_answered_keeps_no_other_waiting() -> None:
+    async def closed_and_answers() -> tuple[bool, int]:
+        desk = HitDesk(Notes(), None, tuple, lambda *_: None)  # type: ignore[arg-type]
+        broken, sound = connected(desk), connected(desk)
+        broken.transport.write = Mock(side_effect=RuntimeError)  # type: ignore[method-assign]
+        for protocol in (broken, sound):
+            protocol.data_received(get())
+        await turns()
+        return broken.transport.is_closing(), sound.transport.sent.count(b"GIF89a")  # type: ignore[attr-defined]
+
+    assert asyncio.run(closed_and_answers()) == (True, 1)
+
+
+def test_the_access_log_has_the_same_line_for_a_hit(caplog: pytest.LogCaptureFixture) -> None:
+    async def log(in_desk: bool) -> str:
+        caplog.clear()
+        protocol = connected(HitDesk(Notes(), None, tuple, lambda *_: None))  # type: ignore[arg-type]
+        protocol.access_log = True
+        if not in_desk:
+            protocol.desk = None
+        protocol.data_received(get(b"/track/pixel/a.~_-?x=%20"))
+        await turns()
+        return caplog.messages[-1]
+
+    with caplog.at_level("INFO", "uvicorn.access"):
+        assert asyncio.run(log(in_desk=True)) == asyncio.run(log(in_desk=False))
+
+
+def test_many_empty_headers_are_not_remembered() -> None:
+    """A head of 256 kB holds 40,000 of them, which take 4 MB."""
+    before = _told_often.cache_info().currsize
+    for extra in range(3):
+        read_head([(b"via", b"")] * (40_000 + extra))
+    assert _told_often.cache_info().currsize == before
 
 
 # -- many and slow clients
@@ -425,6 +625,23 @@ def test_a_client_that_leaves_before_its_answer_is_counted(synced: Layers) -> No
         assert server.get("/health").status == 200
 
 
+def test_who_resets_the_connection_before_it_is_accepted_is_no_proxy(layers: Layers) -> None:
+    """Then there is no address to ask for any more; it would look like a Unix socket, whose X-Forwarded-For is believed."""
+    for server in (layers.fast, layers.plain):
+        new_lines(server)
+        worker = server.workers()[0]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with server.connect() as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(get(b"/track/pixel/abc", b"X-Forwarded-For: 203.0.113.9"))
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        lines: list[Any] = []
+        until(lambda server=server, lines=lines: lines.extend(new_lines(server)) or lines)
+        assert lines == [{"v": 1, "k": "opened", "t": "abc"}]
+
+
 def resident(pid: int) -> int:
     pages: int = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
@@ -453,10 +670,10 @@ def config() -> Config:
 
 
 def test_connections_without_requests_are_closed_in_time() -> None:
-    async def closed(requests: bytes, seconds: float) -> bool:
+    async def closed(requests: bytes, seconds: float, unsent: int) -> bool:
         protocol = HitProtocol(config(), ServerState(), {}, asyncio.get_running_loop())
         protocol.desk = HitDesk(SpoolWriter(Path(os.devnull)), None, tuple, lambda *_: None)
-        transport = Mock(is_closing=lambda: False)
+        transport = Mock(is_closing=lambda: False, get_write_buffer_size=lambda: unsent)
         protocol.connection_made(transport)
         protocol.data_received(requests)
         await asyncio.sleep(0.01)
@@ -464,13 +681,15 @@ def test_connections_without_requests_are_closed_in_time() -> None:
         close_idle([protocol], keep_alive=15)
         return bool(transport.abort.called)
 
-    for requests, seconds, gone in (
-        (get(), 14, False),
-        (get(), 16, True),
-        (get() * 2, 16, True),
-        (get() + b"GET /tr", 16, False),
-        (get() + b"GET /tr", 61, True),
-        (b"", 16, False),
-        (b"", 61, True),
+    for requests, seconds, unsent, gone in (
+        (get(), 14, 0, False),
+        (get(), 16, 0, True),
+        (get(), 16, 1, False),
+        (get(), 61, 1, True),
+        (get() * 2, 16, 0, True),
+        (get() + b"GET /tr", 16, 0, False),
+        (get() + b"GET /tr", 61, 0, True),
+        (b"", 16, 0, False),
+        (b"", 61, 0, True),
     ):
-        assert asyncio.run(closed(requests, seconds)) is gone, (requests, seconds)
+        assert asyncio.run(closed(requests, seconds, unsent)) is gone, (requests, seconds, unsent)

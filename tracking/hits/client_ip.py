@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -28,14 +28,17 @@ def client_ip(peer: str, forwarded: str, real: str, trusted: Sequence[Network] |
     second counts only without the first. `trusted` are the networks of proxies, None when none are set: then loopback is
     believed. An entry that cannot be read is not passed over: the one to its right was the last known hop.
     """
+    global _remembered
     if len(forwarded) + len(real) > MAX_REMEMBERED:
-        return _client_ip.__wrapped__(peer, forwarded, real, trusted)
-    return _client_ip(peer, forwarded, real, trusted)
+        return _client_ip(trusted, peer, forwarded, real)
+    believed, read_often = _remembered
+    if believed is not trusted:
+        read_often = lru_cache(maxsize=4096)(partial(_client_ip, trusted))
+        _remembered = trusted, read_often
+    return read_often(peer, forwarded, real)
 
 
-@lru_cache(maxsize=4096)
-def _client_ip(peer: str, forwarded: str, real: str, trusted: Sequence[Network] | None) -> str | None:
-    """Clients come again, within a connection at the least: 0.3 µs instead of 1 to 3."""
+def _client_ip(trusted: Sequence[Network] | None, peer: str, forwarded: str, real: str) -> str | None:
     address = parse_address(peer)
     if (forwarded or real) and is_trusted(peer, trusted):
         if forwarded:
@@ -49,6 +52,13 @@ def _client_ip(peer: str, forwarded: str, real: str, trusted: Sequence[Network] 
         else:
             address = parse_address(real) or address
     return None if address is None else str(address)
+
+
+_Reader = Callable[[str, str, str], str | None]
+
+#: Clients come again, within a connection at the least: 0.3 µs instead of 1 to 3. For one set of networks, known by its identity,
+#: as the hash of twenty of them takes 7 µs.
+_remembered: tuple[Sequence[Network] | None, _Reader] = None, lru_cache(maxsize=4096)(partial(_client_ip, None))
 
 
 def is_trusted(peer: str, trusted: Sequence[Network] | None) -> bool:

@@ -29,11 +29,18 @@ _QUERY = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
 #: A header as everybody writes it: no white space but one after the colon and within the value, no control character.
 _HEADER = re.compile(rb"([A-Za-z0-9-]+): ?([!-~\x80-\xff](?:[ -~\x80-\xff]*[!-~\x80-\xff])?)?")
 
-#: What a header is here: part of what is kept, a proxy's word for the client, or a sign of more than a hit.
-_KEPT, _PROXY, _MORE = range(3)
+#: How many heads are remembered: who makes up ever new ones of 1 kB fills 20 MB with them, not more.
+MAX_HEADS = 1024
+#: More kept headers than this are read anew each time: empty ones are short, and each takes a hundred bytes of memory.
+_MANY = 20
+
+#: What a header is here: part of what is kept, a proxy's word for the client, whether the connection stays (httptools reads it out
+#: of both), or a sign of more than a hit.
+_KEPT, _PROXY, _CONNECTION, _MORE = range(4)
 _ROLES = {
     **{name.encode(): _KEPT for name in (*KEPT_HEADERS, "user-agent")},
     **dict.fromkeys((b"x-forwarded-for", b"x-real-ip"), _PROXY),
+    **dict.fromkeys((b"connection", b"proxy-connection"), _CONNECTION),
     **dict.fromkeys((b"content-length", b"transfer-encoding", b"upgrade", b"expect"), _MORE),
 }
 
@@ -74,7 +81,7 @@ def _parse(block: bytes) -> Head | None:
     return read_head(headers)
 
 
-_parse_often = lru_cache(maxsize=4096)(_parse)
+_parse_often = lru_cache(maxsize=MAX_HEADS)(_parse)
 
 
 def read_head(headers: Headers) -> Head | None:
@@ -90,11 +97,11 @@ def read_head(headers: Headers) -> Head | None:
             proxied.append(header)
         elif role == _MORE:
             return None
-        elif header[0] == b"connection":
+        elif role == _CONNECTION:
             connection += b"," * bool(connection) + header[1].lower()
     words = _texts(proxied)
     size = sum([len(value) for _, value in kept])
-    said = _told_often(tuple(kept)) if size <= MAX_KEPT else _told(tuple(kept))
+    said = _told_often(tuple(kept)) if size <= MAX_KEPT and len(kept) <= _MANY else _told(tuple(kept))
     keep_alive = {b"": True, b"keep-alive": True, b"close": False}.get(connection)
     return Head(said, words.get("x-forwarded-for", ""), words.get("x-real-ip", ""), keep_alive)
 
@@ -105,7 +112,7 @@ def _told(kept: Headers) -> bytes:
     return told("GET", user_agent, texts)
 
 
-_told_often = lru_cache(maxsize=4096)(_told)
+_told_often = lru_cache(maxsize=MAX_HEADS)(_told)
 
 
 def _texts(headers: Headers) -> dict[str, str]:

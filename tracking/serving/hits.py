@@ -8,6 +8,7 @@ TRACKING_SPOOL_FSYNC=always the write and its fsync are a thread's, and what com
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -24,6 +25,8 @@ from tracking.hits.redirect import redirect_answer
 from tracking.hits.request import Answer
 from tracking.serving.protocol import TrackingProtocol
 from tracking.spool.writer import SpoolWriter
+
+logger = logging.getLogger("tracking.serving")
 
 #: Hits of one connection that wait for their answers. Who sends more at once goes Django's way, where reading is paused.
 MAX_IN_HAND = 128
@@ -63,17 +66,30 @@ class HitDesk:
         lines, waiting = self._lines, self._waiting
         self._lines, self._waiting = [], []
         if self._thread is None or not lines:
-            self._answer(waiting, not lines or self.writer.append_many(lines))
+            self._answer(waiting, not lines or self._write(lines))
+            return
+        try:
+            written = loop.run_in_executor(self._thread, self._write, lines)
+        except RuntimeError:  # no thread is to be had, now or ever: the executor has kept the work
+            logger.exception("hits are synced on the event loop from now on, slower")
+            self._thread = None
+            self._answer(waiting, self._write(lines))
         else:
             self._syncing = True
-            written = loop.run_in_executor(self._thread, self.writer.append_many, lines)
             written.add_done_callback(lambda done: self._end_sync(loop, waiting, done.result()))
+
+    def _write(self, lines: list[bytes]) -> bool:
+        try:
+            return self.writer.append_many(lines)
+        except Exception:  # it never raises; should it once, nobody waits for ever for an answer
+            logger.exception("%d hits may not be written", len(lines))
+            return False
 
     def _end_sync(self, loop: asyncio.AbstractEventLoop, waiting: list[tuple[HitProtocol, str | None]], written: bool) -> None:
         self._syncing = False
-        self._answer(waiting, written)
         if self._waiting:
-            self._end_turn(loop)
+            loop.call_soon(self._end_turn, loop)
+        self._answer(waiting, written)
 
     def _answer(self, waiting: list[tuple[HitProtocol, str | None]], written: bool) -> None:
         clicks = sum(target is not None for _, target in waiting)
@@ -82,7 +98,11 @@ class HitDesk:
         if clicks:
             self.count("redirect", 302, clicks)
         for protocol, target in waiting:
-            protocol.answer(PIXEL if target is None else redirect_answer(target, tracked=written))
+            try:
+                protocol.answer(PIXEL if target is None else redirect_answer(target, tracked=written))
+            except Exception:  # one connection's; the others get theirs
+                logger.exception("a hit could not be answered")
+                protocol.transport.abort()
 
 
 class InHand:
@@ -118,7 +138,7 @@ class HitProtocol(TrackingProtocol):
         """One whole request, written as everybody writes it, needs no parser: half of what a hit costs without the kernel."""
         if self.between and data.startswith(b"GET /track/") and data.endswith(b"\r\n\r\n") and self._take_whole(data):
             self._unset_keepalive_if_required()
-        else:
+        elif self.in_hand.hits == 0 or self.in_hand.keep_alive:  # what follows a hit that ends the connection is nobody's
             super().data_received(data)
 
     def _take_whole(self, data: bytes) -> bool:
@@ -169,7 +189,8 @@ class HitProtocol(TrackingProtocol):
         hand.keep_alive = keep_alive and version != b"1.0"
         self.cycle = hand
         if self.access_log:
-            self.access_logger.info('%s - "%s %s HTTP/%s" %d', self.peer, "GET", url.decode("ascii"), version.decode(), status)
+            client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
+            self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, "GET", url.decode("ascii"), version.decode(), status)
         return True
 
     # -- answering

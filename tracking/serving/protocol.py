@@ -17,6 +17,10 @@ MAX_PIPELINED = 1000
 #: How long a connection may take to bring the head of a request, keep-alive included.
 HEAD_SECONDS = 60.0
 
+#: Who has reset the connection before it was accepted has no address any more. Without one it would look like a Unix socket,
+#: whose headers are believed.
+UNKNOWN = ("unknown", 0)
+
 TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 23\r\nconnection: close\r\n\r\n"
     b"The headers are too big"
@@ -47,6 +51,8 @@ class TrackingProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.client is None and self.server is not None and self.server[1] is not None:
+            self.client = UNKNOWN
         self.idle_since = self.loop.time()
         self.in_head = True
         self.received = 0
@@ -91,10 +97,13 @@ class TrackingProtocol(HttpToolsProtocol):
 
 
 def close_idle(connections: Iterable[object], keep_alive: float) -> None:
-    """Close connections that bring no request: `keep_alive` seconds after an answer, later in the middle of a head or before the first.
+    """Close connections that bring no request: `keep_alive` seconds after an answer, later in the middle of a head, before the first, or
+    with a part of an answer unsent.
 
     uvicorn's own timer stops at the first byte of a next request, and hits set none.
     """
     for connection in list(connections):
-        if isinstance(connection, TrackingProtocol) and connection.idle_seconds > (HEAD_SECONDS if connection.in_head else keep_alive):
-            connection.transport.abort()
+        if isinstance(connection, TrackingProtocol) and connection.idle_seconds > keep_alive:
+            busy = connection.in_head or connection.transport.get_write_buffer_size()
+            if not busy or connection.idle_seconds > HEAD_SECONDS:
+                connection.transport.abort()

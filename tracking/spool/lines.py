@@ -30,6 +30,8 @@ MAX_HEADER = 256
 
 #: Longer texts than this are encoded anew each time, so that who sends long ones fills no memory.
 MAX_KEPT = 1024
+#: How many are remembered: 4 kB each at worst.
+MAX_TEXTS = 2_000
 
 _KIND = {kind: kind.encode() for kind in EventKind}
 _KINDS = {kind.value: kind for kind in EventKind}
@@ -53,7 +55,7 @@ def _text(value: str) -> bytes:
     """A JSON string. Agents and headers repeat, so what was encoded is kept."""
     encoded = _cache.get(value)
     if encoded is None:
-        if len(_cache) >= 10_000:
+        if len(_cache) >= MAX_TEXTS:
             _cache.clear()
         encoded = _cache[value] = _json(value)
     return encoded
@@ -122,7 +124,7 @@ def _said(
 ) -> TrackingEvent | Lost:  # fmt: skip
     """The keys of a line as arguments: a third of the time of looking each one up."""
     if v != VERSION:
-        raise BadLine(f"version {v!r}; this program reads {VERSION}")
+        raise BadLine(f"version {v if type(v) is int else type(v).__name__}; this program reads {VERSION}")
     if k == "lost":
         if type(n) is not int or n < 0:
             raise BadLine("a loss without a number")
