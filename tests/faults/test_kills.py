@@ -20,7 +20,7 @@ from tracking.conf import PROJECT_ROOT
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 #: Kills of each victim, with each policy of syncing; `FAULT_ROUNDS=50` for the long form.
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 TOKENS = [f"token-{number}" for number in range(40)]
 #: Hits a second, pixels and links each.
 RATE = 300
