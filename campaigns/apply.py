@@ -30,6 +30,8 @@ _UserAgent = tuple[bytes, tuple[str | None, str | None, str]]
 #: Ids of interned agents that this process has seen committed, by digest (an agent with its headers may be 6 KB). Never deleted.
 _user_agent_ids: dict[bytes, int] = {}
 _MAX_REMEMBERED = 50_000
+#: The longest text of an address. What others report may be of any length, and addresses and agents are remembered.
+_MAX_ADDRESS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ class _Batch:
                     agent,
                     judgements[_judgement(event)] if event.verdict is not None else None,
                     link_ids[link] if link is not None else None,
-                    pack_address(event.ip, keep_ip) if event.ip else None,
+                    pack_address(event.ip, keep_ip) if event.ip and len(event.ip) <= _MAX_ADDRESS else None,
                     _detail(event),
                 )
                 for (event, message), agent, link in zip(fresh, agents, link_keys, strict=True)
@@ -199,7 +201,12 @@ class _Batch:
 
     def user_agents(self, cursor: Any, fresh: list[tuple[TrackingEvent, _Locked]]) -> list[int | None]:
         """The interned id of each event's agent, method and headers; None where an event has none of them."""
-        agents = [_user_agent(event.user_agent, event.method, tuple(event.headers.items())) for event, _ in fresh]
+        agents = [
+            (_user_agent if len(event.user_agent or "") <= MAX_USER_AGENT else _user_agent.__wrapped__)(
+                event.user_agent, event.method, tuple(event.headers.items())
+            )
+            for event, _ in fresh
+        ]
         rows = dict([agent for agent in agents if agent is not None])
         # one look at what is remembered: another thread may forget it meanwhile
         ids = {digest: pk for digest in rows if (pk := _user_agent_ids.get(digest)) is not None}

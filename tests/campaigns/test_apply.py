@@ -11,9 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from campaigns import lifecycle, queries
-from campaigns.apply import Applied, apply, forget_interned
+from campaigns.apply import Applied, _user_agent, apply, forget_interned
 from campaigns.events import BounceType, EventKind, TrackingEvent, Verdict, manual_mark, now_ms
 from campaigns.models import BounceReasonCount, Campaign, Event, ExternalEvent, Message, UserAgent
+from campaigns.models.fields import pack_address
+from campaigns.status import HIT_KINDS, STATE_COLUMNS, MessageState
+from campaigns.times import from_ms
 from tests.campaigns.making import events, snapshot
 
 pytestmark = pytest.mark.django_db
@@ -55,6 +58,26 @@ def test_any_order_and_any_split_into_batches_ends_in_the_same_state(happened: l
     for batch in batches(shuffled, chance):
         apply(batch)
     assert snapshot(other) == snapshot(one)
+
+
+@SAME_DATABASE
+@given(st.lists(events(), max_size=14), st.randoms(use_true_random=False), st.booleans())
+def test_states_are_those_of_the_pure_fold(happened: list[TrackingEvent], chance: random.Random, hits_first: bool) -> None:
+    """Whatever else is in the batch: what only hits changed is written by a statement of its own. Of a deleted campaign nothing is."""
+    (campaign, messages), (gone, others) = new_campaign(), new_campaign()
+    Campaign.objects.filter(pk=gone.pk).update(deleted_at=now_ms())
+    if hits_first:
+        happened = sorted(happened, key=lambda event: event.kind not in HIT_KINDS)
+    for batch in batches(list(happened), chance):
+        lost = addressed(batch, others, external=False)
+        assert apply(addressed(batch, messages, external=False) + lost) == Applied(applied=len(batch), unknown=len(lost))
+    states = [MessageState() for _ in messages]
+    for event in happened:
+        states[event.message_id or 0].fold(event)
+    for message, state in zip(Message.objects.filter(campaign=campaign).order_by("id"), states, strict=True):
+        for name, value in zip(STATE_COLUMNS, state.columns(), strict=True):
+            assert getattr(message, name) == (from_ms(value) if name.endswith("_at") and value is not None else value), name
+    assert set(Message.objects.filter(campaign=gone).values_list("status", "open_count", "click_count")) == {("queued", 0, 0)}
 
 
 @SAME_DATABASE
@@ -134,6 +157,15 @@ def test_agents_are_stored_once_and_texts_are_cut(message: Message) -> None:
     apply(hits)
     assert Event.objects.count() == 6
     assert [row.user_agent for row in UserAgent.objects.all()] == ["A" * 1024]
+
+
+def test_long_texts_of_others_are_not_remembered(message: Message) -> None:
+    """What a webhook reports may be as long as its body."""
+    caches = pack_address, _user_agent
+    before = [cache.cache_info().currsize for cache in caches]
+    apply([TrackingEvent(EventKind.OPENED, now_ms(), "sendgrid", message_id=message.pk, ip="9" * 5000, user_agent="B" * 5000)])
+    assert [cache.cache_info().currsize for cache in caches] == before
+    assert Event.objects.values_list("ip", "user_agent__user_agent").get() == (None, "B" * 1024)
 
 
 @pytest.mark.parametrize(
