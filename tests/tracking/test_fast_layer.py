@@ -262,6 +262,9 @@ def test_addresses_of_pixels(layers: Layers, target: bytes) -> None:
         [b"Range: bytes=0-3"],
         [b"If-None-Match: *"],
         [b"X-%d: a" % n for n in range(150)],
+        [b"a:"] * 999,
+        [b"a:"] * 1000,
+        [b"Via:"] * 60_000,
     ],
     ids=lambda headers: headers[0][:40].decode("latin-1"),
 )
@@ -513,6 +516,15 @@ def test_a_whole_request_is_read_as_the_parser_reads_it(written: list[tuple[byte
         assert asyncio.run(played(split, parsed=False)) == asyncio.run(played(split, parsed=True))
 
 
+def test_trailers_are_no_headers() -> None:
+    request = b"POST /health HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Forwarded-For: 192.0.2.66\r\n\r\n"
+    for packets in ([request], [request[:60], request[60:]]):
+        sent, *_ = asyncio.run(played([*packets, get(b"/health")], parsed=True))
+        assert sent.count(b"HTTP/1.1 200 OK") == 2
+        assert b"abc" in sent
+        assert b"192.0.2.66" not in sent
+
+
 def test_what_follows_a_request_that_ends_the_connection_does_not_spoil_its_answer() -> None:
     async def answers() -> bytes:
         protocol = connected(HitDesk(Notes(), None, tuple, lambda *_: None))  # type: ignore[arg-type]
@@ -611,6 +623,20 @@ def test_who_sends_and_never_reads_holds_no_memory_and_nobody_up(layers: Layers)
                     connection.send(get(b"/track/pixel/abc", b"User-Agent: " + b"x" * 900) * 60)
             assert layers.fast.get("/track/pixel/abc", timeout=5).status == 200
         assert resident(worker) - before < 100 * 2**20
+
+
+def test_half_of_a_head_full_of_short_headers_takes_little_memory(layers: Layers) -> None:
+    worker = layers.fast.workers()[0]
+    layers.fast.get("/health")
+    before = resident(worker)
+    with ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(layers.fast.connect())
+            with suppress(ConnectionError):
+                connection.sendall(b"GET /track/pixel/abc HTTP/1.1\r\n" + b"a:\r\n" * 60_000)
+                connection.recv(1)
+        assert layers.fast.get("/health").status == 200
+        assert resident(worker) - before < 60 * 2**20
 
 
 def test_a_client_that_leaves_before_its_answer_is_counted(synced: Layers) -> None:

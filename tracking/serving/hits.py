@@ -23,7 +23,7 @@ from tracking.hits.fast import Head, is_candidate, parse_head, read_head, read_h
 from tracking.hits.pixel import PIXEL
 from tracking.hits.redirect import redirect_answer
 from tracking.hits.request import Answer
-from tracking.serving.protocol import TrackingProtocol
+from tracking.serving.protocol import MAX_HEADERS, TrackingProtocol
 from tracking.spool.writer import SpoolWriter
 
 logger = logging.getLogger("tracking.serving")
@@ -144,8 +144,8 @@ class HitProtocol(TrackingProtocol):
     def _take_whole(self, data: bytes) -> bool:
         request, _, block = data.partition(b"\r\n")
         url, version = request[4:-9], request[-9:]
-        if version not in (b" HTTP/1.1", b" HTTP/1.0") or not is_candidate(url):
-            return False
+        if version not in (b" HTTP/1.1", b" HTTP/1.0") or not is_candidate(url) or len(block) > 4 * MAX_HEADERS:
+            return False  # (a header has four bytes at least)
         head = parse_head(block)
         return head is not None and head.keep_alive is not None and self._take(url, head, head.keep_alive, version[-3:])
 

@@ -10,6 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 #: Request line and headers; uvicorn's parser has no limit of its own.
 MAX_HEAD = 256 * 1024
+#: Header lines. Each takes a hundred bytes of memory at least: a head of 256 kB that was full of short ones took 7 MB.
+MAX_HEADERS = 1000
 #: All bytes of one request as they came, chunk sizes and trailers included (a body has a limit of its own).
 MAX_REQUEST = 128 * 1024 * 1024
 #: Requests of one connection that wait for the one before them; each takes some 3 kB.
@@ -72,6 +74,13 @@ class TrackingProtocol(HttpToolsProtocol):
         self.in_head = True
         self.received = 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.in_head:  # a trailer: behind a proxy that passes it on, it would speak in the proxy's name
+            return
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            raise ValueError("too many headers")  # the parser ends with it, and uvicorn answers 400
+
     def on_headers_complete(self) -> None:
         self.in_head = False
         if len(self.pipeline) < MAX_PIPELINED:
@@ -103,7 +112,7 @@ def close_idle(connections: Iterable[object], keep_alive: float) -> None:
     uvicorn's own timer stops at the first byte of a next request, and hits set none.
     """
     for connection in list(connections):
-        if isinstance(connection, TrackingProtocol) and connection.idle_seconds > keep_alive:
+        if isinstance(connection, TrackingProtocol):
             busy = connection.in_head or connection.transport.get_write_buffer_size()
-            if not busy or connection.idle_seconds > HEAD_SECONDS:
+            if connection.idle_seconds > (HEAD_SECONDS if busy else keep_alive):
                 connection.transport.abort()
