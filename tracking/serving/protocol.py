@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -18,6 +19,9 @@ MAX_REQUEST = 128 * 1024 * 1024
 MAX_PIPELINED = 1000
 #: How long a connection may take to bring the head of a request, keep-alive included.
 HEAD_SECONDS = 60.0
+
+#: Open files that a worker process needs for itself: with none left the spool cannot begin a segment, and hits would be answered and lost.
+RESERVED_FILES = 200
 
 #: Who has reset the connection before it was accepted has no address any more. Without one it would look like a Unix socket,
 #: whose headers are believed.
@@ -53,6 +57,8 @@ class TrackingProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            transport.abort()
         if self.client is None and self.server is not None and self.server[1] is not None:
             self.client = UNKNOWN
         self.idle_since = self.loop.time()
@@ -103,6 +109,12 @@ class TrackingProtocol(HttpToolsProtocol):
         """How long there has been no request in hand."""
         idle = self.cycle is None or self.cycle.response_complete
         return self.loop.time() - self.idle_since if idle else 0.0
+
+
+def most_connections() -> float:
+    """How many connections a worker process may have, by the limit of its open files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return float("inf") if files == resource.RLIM_INFINITY else max(files // 2, files - RESERVED_FILES)
 
 
 def close_idle(connections: Iterable[object], keep_alive: float) -> None:
