@@ -171,9 +171,7 @@ def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: Dead
     """
     end = lines[-1].end
     events, lost, letters = _parse(name, lines) if error is None else ([], 0, [_letter(name, line, error) for line in lines])
-    with _patience(deadline), transaction.atomic(), connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SET LOCAL synchronous_commit = off")  # as on SQLite, see _patience()
+    with _patience(deadline), _transaction(), connection.cursor() as cursor:
         cursor.execute("INSERT INTO spool_positions (segment, position) VALUES (%s, 0) ON CONFLICT DO NOTHING", [name])
         lock = " FOR UPDATE" if connection.vendor == "postgresql" else ""
         cursor.execute(f"SELECT position FROM spool_positions WHERE segment = %s{lock}", [name])
@@ -196,7 +194,7 @@ def apply_chunk(name: str, lines: Sequence[Line], *, torn: bool = False) -> int 
     Where that is before the lines, there is a gap and nothing was done. None: the segment has no position, and so no owner any more.
     Raises `OperationalError` when the database is away.
     """
-    with transaction.atomic():
+    with _transaction():
         position = SpoolPosition.objects.select_for_update().filter(pk=name).values_list("position", flat=True).first()
         fresh = [] if position is None else [line for line in lines if line.start >= position]
         if not fresh or fresh[0].start != position:
@@ -261,6 +259,17 @@ def count(cursor: Any, **counts: int) -> None:
                 "INSERT INTO ingest_counts (name, n) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET n = ingest_counts.n + excluded.n",
                 [name, n],
             )
+
+
+@contextmanager
+def _transaction() -> Iterator[None]:
+    """A transaction whose commit is not synced, see `_patience`; within another's it is that one's to say."""
+    outermost = not connection.in_atomic_block
+    with transaction.atomic():
+        if outermost and connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL synchronous_commit = off")
+        yield
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -47,6 +48,8 @@ class TrackingWorker(UvicornWorker):
 
     def load_wsgi(self) -> None:
         self._end_with_master()
+        _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # each connection is an open file
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
             self.wsgi = self.app.wsgi()

@@ -196,8 +196,10 @@ class SpoolWriter:
     def _start_syncer(self) -> None:
         with self._lock:
             if self._syncer is None:
-                self._syncer = threading.Thread(target=self._sync_for_ever, name="spool-sync", daemon=True)
-                self._syncer.start()
+                syncer = threading.Thread(target=self._sync_for_ever, name="spool-sync", daemon=True)
+                with suppress(RuntimeError):  # no thread is to be had: the next hit tries again
+                    syncer.start()
+                    self._syncer = syncer
 
     def _sync_for_ever(self) -> None:
         while True:

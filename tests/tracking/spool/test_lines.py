@@ -53,7 +53,8 @@ def test_a_loss_reads_back() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"", b"\0" * 100, b"garbage", b"[]", b"{}", b"[" * 5000, b'{"v":1}', b'{"v":2,"k":"opened","t":"a","at":1}',
+        b"", b"\0" * 100, b"garbage", b"[]", b"{}", b"[" * 5000, b'{"v":' + b"[" * 1010 + b"]" * 1010 + b"}",
+        b'{"v":1}', b'{"v":2,"k":"opened","t":"a","at":1}',
         b'{"v":1,"k":"danced","t":"a","at":1}', b'{"v":1,"k":"opened","t":5,"at":1}', b'{"v":1,"k":"opened","t":"a","at":"1"}',
         b'{"v":1,"k":"opened","t":"a","at":true}', b'{"v":1,"k":"opened","t":"a","at":-1}', b'{"v":1,"k":"opened","t":"a","at":1,"ua":[]}',
         b'{"v":1,"k":"opened","t":"a","at":1,"h":{"a":1}}', b'{"v":1,"k":"lost"}', b'{"v":1,"k":["opened"],"t":"a","at":1}',
