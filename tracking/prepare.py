@@ -234,7 +234,7 @@ def _in_one_line(conf: Conf) -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         text = _line(error)
         refused = "FATAL:" in text and not re.search("starting up|shutting down|too many|remaining connection", text)
-        if "locked" in text or (conf.database_url and not refused):
+        if re.search("locked|locking protocol", text) or (conf.database_url and not refused):
             raise DatabaseAway(f"{database} does not answer: {text}") from None
         raise NotReady(f"{database} cannot be used: {text}") from None
     except DatabaseError as error:

@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from django.conf import settings
+from django.db import OperationalError
 
 from tests.faults.hitting import Hits, check_each_once, make_messages, wait_until_drained
 from tests.tracking.running import RunningServer, until
+from tracking import prepare
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -80,6 +83,7 @@ def test_hits_are_answered_at_once_while_the_database_is_locked_and_are_there_af
         wait_until_drained(server)
         check_each_once(server, pixels, clicks)
         assert pixels.broken + clicks.broken <= 8, "no more than the connections of the worker that was killed"
+        print(f"{locked.__name__}: {pixels.count} pixels, {clicks.count} links, slowest {max(pixels.slowest, clicks.slowest):.3f} s")
         assert max(pixels.slowest, clicks.slowest) < BOUND
 
 
@@ -116,3 +120,10 @@ def test_hits_do_not_wait_behind_requests_that_wait_for_the_database(tmp_path: P
         for thread in waiting:
             thread.join(30)
         assert server.get("/api/messages/2").json()["open_count"] == 20
+
+
+@pytest.mark.parametrize("text", ["database is locked", "locking protocol"])
+def test_a_database_that_is_locked_when_a_worker_begins_is_one_that_is_away(text: str) -> None:
+    """SQLite says the second when readers were kept out for ten seconds. A worker that cannot begin ends the whole server."""
+    with pytest.raises(prepare.DatabaseAway), prepare._in_one_line(settings.CONF):
+        raise OperationalError(text)
