@@ -27,6 +27,8 @@ def _fresh_process() -> Iterator[None]:
         opened._retry_at = 0.0
     shutil.rmtree(settings.CONF.spool_dir, ignore_errors=True)
     shared.close_counters()
+    for page in shared.process_counters(settings.CONF.spool_dir)._pages():  # of processes that a test killed
+        page.unlink(missing_ok=True)
     drain.forget_positions()
     forget_interned()
     keys.forget_keys()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -218,6 +219,7 @@ import os, sys, django
 django.setup()
 from tracking.ingest.drain import drain, forget_positions
 from django.db import OperationalError
+print(flush=True)
 while True:
     forget_positions()
     try:
@@ -244,24 +246,26 @@ def test_drainers_killed_at_any_moment_apply_each_hit_once(campaign: Campaign, m
         spool().parent.joinpath("spool").symlink_to(spool())
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", DRAINER], env=environment)
+        return subprocess.Popen([sys.executable, "-c", DRAINER], env=environment, stdout=subprocess.PIPE)
 
-    sent = 0
+    sent, chance = 0, random.Random(1)
     crew = [start() for _ in range(3)]
     try:
         for round_ in range(12):
             for _ in range(40):
                 append(*[hit()] * 25)
                 sent += 25
-            time.sleep(0.15)
             victim = crew[round_ % 3]
+            victim.stdout.readline()  # it is at work
+            time.sleep(chance.uniform(0, 0.15))
             victim.send_signal(signal.SIGKILL)
-            victim.wait()
+            victim.communicate()
             crew[round_ % 3] = start()
+        assert Event.objects.count() > 1000, "they were at it"
     finally:
         for process in crew:
             process.kill()
-            process.wait()
+            process.communicate()
         link = spool().parent / "spool"
         if link.is_symlink():
             link.unlink()
