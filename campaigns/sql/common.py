@@ -31,11 +31,13 @@ def chunks(rows: Sequence[Any], size: int = _CHUNK) -> Iterator[Sequence[Any]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def give_way() -> None:
-    """Let others write first, where the database has no queue for writers (SQLite, see `trackingsite.sqlite`)."""
+def give_way() -> bool:
+    """Let others write first, where the database has no queue for writers (SQLite, see `trackingsite.sqlite`).
+
+    Whether others wrote since this connection was last asked, or had to be waited for; False where that is no concern.
+    """
     wait = getattr(connection, "give_way", None)
-    if wait is not None:
-        wait()
+    return wait is not None and wait()
 
 
 @contextmanager

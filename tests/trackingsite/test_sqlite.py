@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,23 @@ def test_who_writes_in_bulk_waits_for_waiting_writers_but_not_for_ever(tmp_path:
     elsewhere("writers")
     descriptor = locks.open_lock(tmp_path / "x.db", "writers")
     began = time.monotonic()
-    locks.wait_for_writers(descriptor, 0.2)
+    assert locks.wait_for_writers(descriptor, 0.2)
     assert time.monotonic() - began >= 0.2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_gives_way_is_told_of_what_others_wrote(campaign: Any) -> None:
+    from django.db import connection
+
+    if connection.vendor != "sqlite":
+        pytest.skip("of SQLite alone")
+    connection.give_way()
+    campaign.save(update_fields=["name"])
+    assert not connection.give_way(), "its own"
+    with closing(sqlite3.connect(connection.settings_dict["NAME"])) as other, other:
+        other.execute("UPDATE campaigns SET name = 'another'")
+    assert connection.give_way()
+    assert not connection.give_way()
 
 
 def test_sole_user_knows_of_users_in_other_processes(tmp_path: Path, elsewhere) -> None:

@@ -21,7 +21,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from campaigns.apply import apply
 from campaigns.events import TrackingEvent
 from campaigns.sql.common import give_way
-from tracking.ingest.pace import HOLD_SECONDS, Deadline, Pace
+from tracking.ingest.pace import HOLD_SECONDS, SHARED_HOLD_SECONDS, Deadline, Pace
 from tracking.metrics.names import count_ingested
 from tracking.metrics.shared import process_counters
 from tracking.models import DeadLetter, SpoolPosition
@@ -35,6 +35,8 @@ logger = logging.getLogger("tracking.ingest")
 
 #: How long a reader waits at most for what was answered before it, waiting for locks included.
 READ_BUDGET = 0.25
+#: Seconds from which on a pause between batches was one for others.
+RESTED = 0.005
 
 #: What the database is when it is away or busy: try again, nothing is wrong with the data.
 AWAY = (OperationalError, InterfaceError)
@@ -50,7 +52,7 @@ _pace = Pace()
 
 #: What is drained: they have a name for their position, a size, and lines.
 Source = Segment | NginxLog
-#: Is given the seconds that the last hit has waited, and says whether to go on.
+#: Is given the seconds that the last hit has waited, and says whether to go on. Where others want the cores it rests before.
 GoOn = Callable[[float], bool]
 
 
@@ -118,8 +120,20 @@ def drain_once(sources: Sequence[Source] | None = None, go_on: GoOn | None = Non
     return before > 0 and drain_sources(sources, go_on=go_on) != before
 
 
-def _hold() -> float:
-    return HOLD_SECONDS[connection.vendor]
+def _hold(deadline: Deadline) -> float:
+    """How long the next batch may hold the database's locks. Who has a deadline is one of several that answer requests."""
+    shared = connection.vendor == "sqlite" and (deadline.at is not None or not _pace.alone)
+    return SHARED_HOLD_SECONDS if shared else HOLD_SECONDS
+
+
+def _let_others_first(go_on: GoOn | None) -> bool:
+    """Between batches of who has time: others write and compute first. Whether to go on."""
+    began = time.monotonic()
+    if go_on is not None and not go_on(_pace.lag):
+        return False
+    if give_way() or time.monotonic() - began > RESTED:
+        _pace.met_others()
+    return True
 
 
 def _unread(source: Source) -> int:
@@ -130,15 +144,13 @@ def _drain_source(source: Source, deadline: Deadline, go_on: GoOn | None) -> boo
     """Whether the next one may be begun."""
     try:
         while (position := _positions.get(source.name, 0)) < source.size and not deadline.passed:
-            lines = source.read_lines(position, _pace.lines(_hold(), deadline.left))
+            if deadline.at is None and not _let_others_first(go_on):
+                return False
+            lines = source.read_lines(position, _pace.lines(_hold(deadline), deadline.left))
             if not lines:
                 if torn := source.read_torn(position):
                     _apply_lines(source.name, position, [torn], deadline, torn=True)
                 break
-            if go_on is not None and not go_on(_pace.lag):
-                return False
-            if deadline.at is None:
-                give_way()
             _apply_lines(source.name, position, lines, deadline)
         if _positions.get(source.name, 0) >= source.size:
             source.put_away()
@@ -184,7 +196,7 @@ def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: Dead
         DeadLetter.objects.bulk_create(letters)
         transaction.on_commit(partial(_count_ingested, events, unknown, len(letters)))
         cursor.execute("UPDATE spool_positions SET position = %s WHERE segment = %s", [end, name])
-    _pace.took(len(lines), time.monotonic() - began, _hold())
+    _pace.took(len(lines), time.monotonic() - began)
     return end
 
 

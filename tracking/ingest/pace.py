@@ -5,28 +5,40 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-#: How long a batch may hold the database's locks, in seconds. SQLite has one write lock for all, hence less there.
-HOLD_SECONDS = {"sqlite": 0.05, "postgresql": 0.25}
-MIN_BATCH, MAX_BATCH = 50, 5_000
+#: How long a batch may hold the database's locks, in seconds.
+HOLD_SECONDS = 0.25
+#: The same where one lock is for all who write (SQLite) and others do write, or want the cores. The longer one takes a third off
+#: the CPU of a hit: a message or a page that several hits of a batch change is written once.
+SHARED_HOLD_SECONDS = 0.05
+#: For so long after others were seen they are expected to come again.
+COMPANY_SECONDS = 1.0
+MIN_BATCH, MAX_BATCH = 50, 20_000
 
 
 class Pace:
-    """How many lines a batch takes, so that it holds the database's locks as long as HOLD_SECONDS allows."""
+    """How many lines a batch takes, so that it holds the database's locks as long as is allowed."""
 
     def __init__(self) -> None:
-        self._lines = 500
+        self._rate = 10_000.0  # lines a second
+        self._company_until = 0.0
         self.lag = 0.0  # of the last batch: seconds from its first hit to its end
 
     def lines(self, hold: float, left: float | None) -> int:
         """For a batch that may hold the locks for `hold` seconds, with `left` to go: who has little time takes little."""
-        if left is None:
-            return self._lines
-        return max(MIN_BATCH, int(self._lines * min(1.0, left / hold)))
+        seconds = hold if left is None else min(hold, left)
+        return max(MIN_BATCH, min(MAX_BATCH, int(self._rate * seconds)))
 
-    def took(self, lines: int, seconds: float, hold: float) -> None:
+    def took(self, lines: int, seconds: float) -> None:
         """A batch of so many held the locks so long. A single one says little: it may have been short, or copied SQLite's log."""
-        aim = int(lines * hold / max(0.001, seconds))
-        self._lines = max(MIN_BATCH, self._lines // 2, min(MAX_BATCH, aim, self._lines * 2))
+        self._rate = max(self._rate / 2, min(lines / max(0.001, seconds), self._rate * 2))
+
+    def met_others(self) -> None:
+        """They wrote, wait to write, or want the cores."""
+        self._company_until = time.monotonic() + COMPANY_SECONDS
+
+    @property
+    def alone(self) -> bool:
+        return time.monotonic() >= self._company_until
 
 
 @dataclass

@@ -43,6 +43,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     _writers: int | None = None
     _user: int | None = None
     _sizes = USUAL
+    #: SQLite changes it with each commit of another connection.
+    _data_version = 0
 
     def get_connection_params(self) -> dict[str, Any]:
         options = self.settings_dict["OPTIONS"]
@@ -94,11 +96,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.close()
         self._sizes = BULK
 
-    def give_way(self, seconds: float = 0.25) -> None:
-        """Let those who wait to write go first; for loops that write in bulk, between batches, with no transaction open."""
+    def give_way(self, seconds: float = 0.25) -> bool:
+        """Let those who wait to write go first; for loops that write in bulk, between batches, with no transaction open.
+
+        Whether anybody else wrote or waited to since this connection last asked.
+        """
         self.ensure_connection()
-        if self._writers is not None:
-            locks.wait_for_writers(self._writers, seconds)
+        waited = self._writers is not None and locks.wait_for_writers(self._writers, seconds)
+        before, self._data_version = self._data_version, self.connection.execute("PRAGMA data_version").fetchone()[0]
+        return waited or before != self._data_version
 
     @contextmanager
     def bulk(self, patience: float, *, synced: bool = True) -> Iterator[None]:

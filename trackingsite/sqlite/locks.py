@@ -74,16 +74,20 @@ def register_user(database: str | Path) -> int | None:
     return descriptor
 
 
-def wait_for_writers(descriptor: int, seconds: float) -> None:
-    """Wait until nobody holds the `writers` lock, `seconds` at most. Called by whoever writes in bulk, before each batch."""
-    until = time.monotonic() + seconds
+def wait_for_writers(descriptor: int, seconds: float) -> bool:
+    """Wait until nobody holds the `writers` lock, `seconds` at most. Called by whoever writes in bulk, before each batch.
+
+    Whether somebody held it.
+    """
+    until, held = time.monotonic() + seconds, False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            held = True
             if time.monotonic() >= until:
-                return
+                return held
             time.sleep(0.002)
         else:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
-            return
+            return held

@@ -15,8 +15,8 @@ from campaigns.events import EventKind, now_ms
 from campaigns.models import Campaign, Event, Message
 from tracking.ingest import dead_letters
 from tracking.ingest import drain as drain_module
-from tracking.ingest.drain import drain, forget_positions, pending, tidy
-from tracking.ingest.pace import MIN_BATCH, Pace
+from tracking.ingest.drain import drain, drain_sources, forget_positions, pending, tidy
+from tracking.ingest.pace import HOLD_SECONDS, MIN_BATCH, SHARED_HOLD_SECONDS, Pace
 from tracking.ingest.status import ingest_status
 from tracking.models import DeadLetter, SpoolPosition
 from tracking.spool import reader, writer
@@ -199,11 +199,34 @@ def test_applied_segments_are_kept_as_long_as_the_setting_says(message: Message,
 
 def test_a_batch_adapts_to_what_the_database_can_take(message: Message, monkeypatch) -> None:
     monkeypatch.setattr(drain_module, "_pace", Pace())
-    monkeypatch.setattr(drain_module, "HOLD_SECONDS", {"sqlite": 0.0, "postgresql": 0.0})
+    for name in ("HOLD_SECONDS", "SHARED_HOLD_SECONDS"):
+        monkeypatch.setattr(drain_module, name, 0.0)
     append(*[hit()] * 1_300)
-    drain()
-    assert drain_module._pace.lines(0.05, None) == MIN_BATCH
+    with CaptureQueriesContext(connection) as captured:
+        drain()
+    assert len([query for query in captured if query["sql"].startswith("UPDATE spool_positions")]) == 1_300 / MIN_BATCH
     assert Event.objects.count() == 1_300
+
+
+@pytest.mark.parametrize(
+    ("others", "rest", "budget", "hold"),
+    [
+        (False, 0.0, None, HOLD_SECONDS),
+        (True, 0.0, None, SHARED_HOLD_SECONDS),  # somebody wrote, or waited to
+        (False, 0.02, None, SHARED_HOLD_SECONDS),  # the cores are wanted
+        (False, 0.0, 5.0, SHARED_HOLD_SECONDS),  # a request waits for this drain
+    ],
+)
+def test_sqlites_one_lock_is_held_for_long_only_by_who_is_alone(
+    others: bool, rest: float, budget: float | None, hold: float, message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds, pace = [], Pace()
+    monkeypatch.setattr(pace, "lines", lambda hold, left: holds.append(hold) or 100)
+    monkeypatch.setattr(drain_module, "_pace", pace)
+    monkeypatch.setattr(drain_module, "give_way", lambda: others)
+    append(hit())
+    drain_sources(reader.segments(spool()), budget, lambda lag: time.sleep(rest) or True)
+    assert holds == [hold if connection.vendor == "sqlite" else HOLD_SECONDS]
 
 
 def test_a_drain_costs_few_queries_for_many_hits(message: Message, monkeypatch) -> None:
