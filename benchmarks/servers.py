@@ -84,7 +84,11 @@ class Tracking:
     # -- hits
 
     def hit(self, path: str, seconds: float, *, port: int | None = None, **how: Any) -> Answers:
-        """Load on a path of it, through another port where something stands before it; the answers count for `check_recorded`."""
+        """Load on a path of it, through another port where something stands before it; the answers count for `check_recorded`.
+
+        What earlier runs left is applied before: they lie further apart than the minute after which ingestion gives way no more.
+        """
+        self.wait_until_applied()
         found = load(f"http://127.0.0.1:{port or self.port}{path}", seconds, **how)
         self.count(found)
         return found
@@ -105,6 +109,14 @@ class Tracking:
 
     def written_bytes(self) -> int:
         return sum(os.fstat(segment.fileno()).st_size for segment in self.segments())
+
+    def position(self) -> int:
+        """Bytes of the spool and of nginx's logs that are applied."""
+        return int(self.query("SELECT coalesce(sum(position), 0) FROM spool_positions"))
+
+    def wait_until_applied(self) -> None:
+        while self.written_bytes() > self.position():
+            time.sleep(0.1)
 
     def segments(self) -> Iterator[BinaryIO]:
         """The files of the spool and nginx's logs, open. The ingester moves those that are done meanwhile: each comes once."""

@@ -1,28 +1,33 @@
-"""Giving way to hits: ingestion rests while others want every core.
+"""Giving way to hits: ingestion rests while they want every core.
 
 A lower priority alone would not do: at SCHED_IDLE a batch that has begun may hold SQLite's write lock for seconds, and at a
-priority that lets it end soon the ingester takes a quarter of what hits could have. So a batch runs at nearly the usual
-priority, and what follows it is a pause, while the kernel says that we had to wait for a core.
+priority that lets it end soon the ingester takes a quarter of what hits could have. (With nginx before us it took half: the
+kernel leaves those that wake each other on one core and the ingester alone on the other, so it does not even wait.) So a batch
+runs at nearly the usual priority, and then, unless a core had nothing to do, is a pause until one has.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Of the time in which this process could have run, the share it had to wait, from which on the cores are wanted by others.
-#: Beside hits that take both of two cores it is 0.7; beside as many as ingestion can keep up with, 0.2.
-CROWDED = 0.5
-#: Pause for each second of CPU: ingestion then takes 3 % of a core.
-PAUSE = 30.0
+#: Cores with nothing to do, on average, from which on there is room. On two cores a flood that one worker answers leaves 0.1 to 0.4,
+#: as many hits as ingestion can keep up with leave 0.8 while it rests.
+ROOM = min(0.5, 0.25 * (os.cpu_count() or 1))
+#: A look at how much there is takes so long, in seconds. (The kernel counts hundredths, and one alone is not enough.)
+LOOK = 0.05
+#: In a flood ingestion then takes a twentieth of a core.
 LONGEST_PAUSE = 1.0
 #: When hits have waited for so long in the spool, in seconds, it is enough: ingestion takes its share.
 PATIENCE = 60.0
 
-#: Nanoseconds on a core and waiting for one, of the thread that reads it (Linux; elsewhere there is no pause).
-SCHEDSTAT = Path("/proc/thread-self/schedstat")
+#: Seconds since the machine started, and those that its cores had nothing to do, added up (Linux; elsewhere there is no pause). In a
+#: container with a quota of its own they are the whole machine's, and the priority is all there is.
+UPTIME = Path("/proc/uptime")
 
 
 @dataclass
@@ -30,22 +35,21 @@ class Courtesy:
     """Called between batches; `stop` ends a pause, and ingestion."""
 
     stop: threading.Event
-    on_core: int = 0
-    waited: int = 0
+    looked_at: float = 0.0
+    idle: float = 0.0
 
     def __call__(self, lag: float) -> bool:
-        """Rest, if others want the cores and the hit that was applied last had waited `lag` seconds. Whether to go on."""
-        pause = self.pause(lag)
-        if pause:
-            self.stop.wait(pause)
+        """Rest, if hits want the cores and the one that was applied last had waited `lag` seconds. Whether to go on."""
+        until = time.monotonic() + LONGEST_PAUSE
+        while not (self.room() or lag >= PATIENCE or time.monotonic() >= until or self.stop.is_set()):
+            self.stop.wait(LOOK)
         return not self.stop.is_set()
 
-    def pause(self, lag: float) -> float:
-        """Seconds to rest for what was done since the last call."""
+    def room(self) -> bool:
+        """Whether there was, since this was last asked."""
         with suppress(OSError, ValueError):
-            on_core, waited = map(int, SCHEDSTAT.read_text().split()[:2])
-            busy, delayed = on_core - self.on_core, waited - self.waited
-            self.on_core, self.waited = on_core, waited
-            if lag < PATIENCE and delayed > CROWDED * (busy + delayed):
-                return min(LONGEST_PAUSE, PAUSE * busy / 1e9)
-        return 0.0
+            uptime, idle = map(float, UPTIME.read_text().split())
+            passed, unused = uptime - self.looked_at, idle - self.idle
+            self.looked_at, self.idle = uptime, idle
+            return unused >= ROOM * passed
+        return True

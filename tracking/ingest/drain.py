@@ -35,8 +35,8 @@ logger = logging.getLogger("tracking.ingest")
 
 #: How long a reader waits at most for what was answered before it, waiting for locks included.
 READ_BUDGET = 0.25
-#: Seconds from which on a pause between batches was one for others.
-RESTED = 0.005
+#: A pause between batches that is longer, in seconds, is one for others and no mere look whether they are there.
+RESTED = 0.1
 
 #: What the database is when it is away or busy: try again, nothing is wrong with the data.
 AWAY = (OperationalError, InterfaceError)

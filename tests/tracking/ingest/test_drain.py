@@ -213,7 +213,7 @@ def test_a_batch_adapts_to_what_the_database_can_take(message: Message, monkeypa
     [
         (False, 0.0, None, HOLD_SECONDS),
         (True, 0.0, None, SHARED_HOLD_SECONDS),  # somebody wrote, or waited to
-        (False, 0.02, None, SHARED_HOLD_SECONDS),  # the cores are wanted
+        (False, 0.12, None, SHARED_HOLD_SECONDS),  # the cores are wanted
         (False, 0.0, 5.0, SHARED_HOLD_SECONDS),  # a request waits for this drain
     ],
 )
