@@ -59,8 +59,10 @@ def measure(messages: int, hits: int, orm_hits: int, rounds: int) -> dict[str, l
     """Hits a second, a round each: ours from the spool's files, the ORM's from the same lines."""
     from benchmarks.data import make_messages
     from campaigns.models import Event
+    from tracking import garbage
     from tracking.ingest.drain import drain
 
+    garbage.settle()  # as the ingester does; for both
     tokens = make_messages(messages)
     chance = random.Random(1)
     rates: dict[str, list[float]] = {"ours": [], "orm": []}

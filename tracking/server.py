@@ -48,6 +48,7 @@ def create_tracking_app() -> TrackingApplication:
     from django.conf import settings as django_settings
     from django.utils.module_loading import import_string
 
+    from tracking import garbage
     from tracking.keys import known_keys
     from tracking.metrics.names import count_hits
     from tracking.serving.asgi import TrackingApplication
@@ -58,7 +59,9 @@ def create_tracking_app() -> TrackingApplication:
     conf = django_settings.CONF
     writer = process_writer(conf.spool_dir, conf.spool_fsync)
     hits = HitDesk(writer, conf.trusted_proxies, known_keys, partial(count_hits, writer.counters))
-    return TrackingApplication(import_string(django_settings.WSGI_APPLICATION), hits)
+    application = TrackingApplication(import_string(django_settings.WSGI_APPLICATION), hits)
+    garbage.settle()
+    return application
 
 
 def listen(conf: Conf) -> socket.socket:

@@ -71,11 +71,13 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
         connection.write_in_bulk()  # type: ignore[attr-defined]
 
     from campaigns import partitions, watermarks
+    from tracking import garbage
     from tracking.ingest.drain import AWAY, tidy
     from tracking.ingest.nginx_logs import drain_logs, drain_logs_once, tidy_logs
     from tracking.metrics.names import INGESTERS
     from tracking.metrics.shared import process_counters
 
+    garbage.settle()
     counters = process_counters(settings.CONF.spool_dir)
     counters.hold(INGESTERS, 1)
     url = settings.CONF.spool_url
