@@ -115,7 +115,11 @@ class Tracking:
         return int(self.query("SELECT coalesce(sum(position), 0) FROM spool_positions"))
 
     def wait_until_applied(self) -> None:
-        while self.written_bytes() > self.position():
+        """Raises CannotMeasure when it takes too long."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (left := self.written_bytes() - self.position()) > 0:
+            if time.monotonic() > deadline:
+                raise CannotMeasure(f"{left} bytes in the spool are not applied")
             time.sleep(0.1)
 
     def segments(self) -> Iterator[BinaryIO]:

@@ -39,7 +39,6 @@ def sustained(bench: Bench) -> list[Row]:
         Applied is what counts, answered is as much only as long as it keeps up. The first third of a run is left out: there the
         backlog finds its size. Then it goes up and down with each batch, so whether it grows is told by a line through all of it.
         """
-        ours.wait_until_applied()
         seconds = bench.seconds * LONGER
         moments: list[float] = []
         positions: list[int] = []
@@ -54,7 +53,7 @@ def sustained(bench: Bench) -> list[Row]:
                 backlogs.append(ours.written_bytes() - positions[-1])
                 time.sleep(0.1)
             run.result()
-        ours.wait_until_applied()  # raw is next
+        ours.wait_until_applied()  # so that nothing is left for raw's turn, and the next run begins at once
         applied, growth = (statistics.linear_regression(moments, sizes).slope for sizes in (positions, backlogs))
         return applied * ours.written() / ours.written_bytes(), growth <= GROWTH * applied
 

@@ -129,6 +129,24 @@ def test_who_gives_way_is_told_of_what_others_wrote(campaign: Any) -> None:
     assert not connection.give_way()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_who_gives_way_hears_of_a_locked_database_as_of_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import OperationalError, connections
+
+    class Locked:
+        def execute(self, statement: str) -> None:
+            raise sqlite3.OperationalError("database is locked")
+
+    connection = connections["default"]  # itself: what is set on the proxy cannot be set back
+    if connection.vendor != "sqlite":
+        pytest.skip("of SQLite alone")
+    connection.ensure_connection()
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "connection", Locked())
+        with pytest.raises(OperationalError, match="locked"):
+            connection.give_way()
+
+
 def test_sole_user_knows_of_users_in_other_processes(tmp_path: Path, elsewhere) -> None:
     with locks.sole_user(tmp_path / "x.db", 0.05) as alone:
         assert alone

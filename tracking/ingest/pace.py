@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 #: How long a batch may hold the database's locks, in seconds.
 HOLD_SECONDS = 0.25
-#: The same where one lock is for all who write (SQLite) and others do write, or want the cores. The longer one takes a third off
+#: The same where one lock is for all who write (SQLite) and others do write, or want the cores. The longer one takes a quarter off
 #: the CPU of a hit: a message or a page that several hits of a batch change is written once.
 SHARED_HOLD_SECONDS = 0.05
 #: For so long after others were seen they are expected to come again.

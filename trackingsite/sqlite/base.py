@@ -103,7 +103,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         self.ensure_connection()
         waited = self._writers is not None and locks.wait_for_writers(self._writers, seconds)
-        before, self._data_version = self._data_version, self.connection.execute("PRAGMA data_version").fetchone()[0]
+        before = self._data_version
+        with self.wrap_database_errors:  # unlike other pragmas of ours it reads the file, which may be locked
+            self._data_version = self.connection.execute("PRAGMA data_version").fetchone()[0]
         return waited or before != self._data_version
 
     @contextmanager
