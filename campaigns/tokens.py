@@ -9,7 +9,8 @@ import secrets
 from campaigns.events import now_ms
 
 RULE = "1 to 128 of A-Z a-z 0-9 _ . ~ -, not dots only, not ending in .gif"
-_TOKEN = re.compile(r"[A-Za-z0-9_.~-]{1,128}")
+#: `.` and `..` would be lost in a path; `.gif` is tolerated at the end of a pixel's address.
+_TOKEN = re.compile(r"(?!\.+\Z)[A-Za-z0-9_.~-]{1,128}(?<!\.[gG][iI][fF])")
 
 
 def make_token() -> str:
@@ -22,5 +23,5 @@ def make_token() -> str:
 
 
 def is_token(text: str) -> bool:
-    """Whether a text can be a token. `.` and `..` would be lost in a path; `.gif` is tolerated at the end of a pixel's address."""
-    return _TOKEN.fullmatch(text) is not None and text[-4:].lower() != ".gif" and text.strip(".") != ""
+    """Whether a text can be a token."""
+    return _TOKEN.fullmatch(text) is not None

@@ -32,7 +32,10 @@ def verify(keys: Iterable[bytes], token: str, url: str, position: str, signature
     if given is None:
         return False
     message = _message(token, url, position)
-    return any(hmac.compare_digest(_digest(key, message), given) for key in keys)
+    for key in keys:  # noqa: SIM110 (any() takes as long as a digest)
+        if hmac.compare_digest(_digest(key, message), given):
+            return True
+    return False
 
 
 def _message(token: str, url: str, position: str) -> bytes:

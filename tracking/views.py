@@ -33,7 +33,8 @@ HEALTHY = Answer(200, _JSON, b'{"status":"healthy"}')
 @require_safe
 def pixel(request: HttpRequest, token: str) -> HttpResponse:
     """The picture. What goes wrong behind it never shows."""
-    line = pixel_line(_facts(request, token), now_ms())
+    hit = _facts(request)
+    line = pixel_line(token, now_ms(), hit.ip, hit.told)
     if line is not None:
         _spool(line)
     return _send(request, PIXEL)
@@ -45,7 +46,7 @@ def pixel(request: HttpRequest, token: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def redirect(request: HttpRequest, token: str) -> HttpResponse:
     """To where the link leads: at once if we signed it, by the setting if nobody did, never if the signature is wrong."""
-    hit = _facts(request, token)
+    hit = _facts(request)
     link = read_link(token, hit.query)
     if link.url is None:
         return _refuse("incomplete", 400)
@@ -91,7 +92,7 @@ def _follow(request: HttpRequest, hit: HitRequest, link: TrackedLink, target: st
 
 
 def _record(hit: HitRequest, link: TrackedLink, target: str) -> bool:
-    return _spool(click_line(hit, link, target, now_ms()))
+    return _spool(click_line(link, target, now_ms(), hit.ip, hit.told))
 
 
 def _spool(line: bytes) -> bool:
@@ -132,11 +133,11 @@ def _may_read(request: HttpRequest) -> bool:
 # -- between Django and the pure functions
 
 
-def _facts(request: HttpRequest, token: str) -> HitRequest:
+def _facts(request: HttpRequest) -> HitRequest:
     headers = {name.lower(): value for name, value in request.headers.items()}
     query = request.META.get("QUERY_STRING", "").encode("latin-1", "replace")
     peer = request.META.get("REMOTE_ADDR", "")
-    return hit_request(request.method or "GET", token, query, headers, peer, settings.CONF.trusted_proxies)
+    return hit_request(request.method or "GET", query, headers, peer, settings.CONF.trusted_proxies)
 
 
 def _send(request: HttpRequest, answer: Answer) -> HttpResponse:

@@ -22,7 +22,7 @@ KEY = bytes(range(32))
 
 
 def request(**facts: Any) -> HitRequest:
-    return hit_request(**{"method": "GET", "token": "tok", "query": b"", "headers": {}, "peer": "203.0.113.5", "trusted": None, **facts})
+    return hit_request(**{"method": "GET", "query": b"", "headers": {}, "peer": "203.0.113.5", "trusted": None, **facts})
 
 
 def said(line: bytes | None) -> TrackingEvent:
@@ -79,7 +79,8 @@ def test_what_is_no_token_is_never_signed() -> None:
 
 def test_a_click_is_written_with_its_url_and_position() -> None:
     link = TrackedLink("tok", "https://e.example/?a=1", "3", None)
-    event = said(click_line(request(method="HEAD", headers={"user-agent": "curl"}), link, "https://e.example/?a=1", 1_700_000_000_000))
+    hit = request(method="HEAD", headers={"user-agent": "curl"})
+    event = said(click_line(link, "https://e.example/?a=1", 1_700_000_000_000, hit.ip, hit.told))
     assert (event.kind, event.token, event.occurred_at) == ("clicked", "tok", 1_700_000_000_000)
     assert (event.url, event.position, event.method, event.user_agent, event.ip) == (link.url, "3", "HEAD", "curl", "203.0.113.5")
 
@@ -105,12 +106,12 @@ def test_the_pixel_is_43_bytes_of_transparent_gif() -> None:
     [("tok", "tok"), ("tok.gif", "tok"), ("tok.GIF", "tok"), ("a.b~c_d-e", "a.b~c_d-e"), ("x" * 128 + ".gif", "x" * 128)],
 )
 def test_a_token_is_written_without_its_suffix(path: str, token: str) -> None:
-    assert said(pixel_line(request(token=path), 1)).token == token
+    assert said(pixel_line(path, 1, None, b"")).token == token
 
 
 @pytest.mark.parametrize("path", ["", ".gif", ".", "..", "...gif", "a.gif.gif", "a/b", "a b", "tök", "a\n", "x" * 129, "tok.gif/", '"'])
 def test_what_can_be_no_token_is_not_written(path: str) -> None:
-    assert pixel_line(request(token=path), 1) is None
+    assert pixel_line(path, 1, None, b"") is None
 
 
 @given(
@@ -119,7 +120,8 @@ def test_what_can_be_no_token_is_not_written(path: str) -> None:
     st.text(max_size=30),
 )
 def test_any_headers_make_one_line_that_is_read_again(headers: dict[str, str], peer: str, method: str) -> None:
-    line = pixel_line(request(headers=headers, peer=peer, method=method), 1)
+    hit = request(headers=headers, peer=peer, method=method)
+    line = pixel_line("tok", 1, hit.ip, hit.told)
     event = said(line)
     assert line is not None
     assert line.count(b"\n") == 1
@@ -130,6 +132,7 @@ def test_any_headers_make_one_line_that_is_read_again(headers: dict[str, str], p
 
 
 def test_an_agent_of_64_kilobytes_is_cut() -> None:
-    event = said(pixel_line(request(headers={"user-agent": "A" * 65_536, "referer": "B" * 65_536}), 1))
+    hit = request(headers={"user-agent": "A" * 65_536, "referer": "B" * 65_536})
+    event = said(pixel_line("tok", 1, hit.ip, hit.told))
     assert len(event.user_agent or "") == 1024
     assert len(event.headers["referer"]) == 256

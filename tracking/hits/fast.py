@@ -15,15 +15,18 @@ from typing import NamedTuple
 from tracking.hits.client_ip import Network, client_ip
 from tracking.hits.pixel import pixel_line
 from tracking.hits.redirect import click_line, is_signed, read_link
-from tracking.hits.request import HitRequest
 from tracking.spool.lines import KEPT_HEADERS, MAX_KEPT, told
 from tracking.targets import BadTarget, normalise_target
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-_PIXEL, _REDIRECT = b"/track/pixel/", b"/track/redirect/"
+#: The address of a hit: its kind, its token, its query (None without a `?`).
+Address = tuple[bytes, bytes, bytes | None]
+
 #: A path without percent signs, a slash at its end or anything else that a URL parser would have to think about.
-_PATH = re.compile(rb"/track/(?:pixel|redirect)/([A-Za-z0-9_.~-]{1,132})")
+_ADDRESS = rb"/track/(pixel|redirect)/([A-Za-z0-9_.~-]{1,132})(?:\?([^ ]*))?"
+_URL = re.compile(_ADDRESS)
+_REQUEST_LINE = re.compile(rb"GET " + _ADDRESS + rb" HTTP/(1\.[01])\r\n")
 #: What a query may consist of: printable ASCII, but no `#`.
 _QUERY = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
 #: A header as everybody writes it: no white space but one after the colon and within the value, no control character.
@@ -55,9 +58,26 @@ class Head(NamedTuple):
     keep_alive: bool | None
 
 
-def is_candidate(url: bytes) -> bool:
-    """Whether it is worth looking closer."""
-    return url.startswith(_PIXEL) or (url.startswith(_REDIRECT) and b"sig=" in url)
+def read_address(url: bytes) -> Address | None:
+    """What the target of a GET says, as it was sent; None for what is plainly no hit."""
+    matched = _URL.fullmatch(url)
+    return None if matched is None else matched.groups()  # type: ignore[return-value]
+
+
+def as_sent(address: Address) -> str:
+    """The target of the request, for a log."""
+    kind, token, query = address
+    return f"/track/{kind.decode()}/{token.decode()}" + ("" if query is None else f"?{query.decode('ascii')}")
+
+
+def read_whole(data: bytes) -> tuple[Address, Head, bytes] | None:
+    """One whole GET, with its version ("1.1" or "1.0"), as programs write it; None where a parser should read it."""
+    matched = _REQUEST_LINE.match(data)
+    if matched is None:
+        return None
+    kind, token, query, version = matched.groups()
+    head = parse_head(data[matched.end() :])
+    return None if head is None else ((kind, token, query), head, version)
 
 
 def parse_head(block: bytes) -> Head | None:
@@ -125,26 +145,24 @@ def _texts(headers: Headers) -> dict[str, str]:
 
 
 def read_hit(
-    url: bytes, head: Head, peer: str, at: int, trusted: Sequence[Network] | None, keys: Sequence[bytes]
+    address: Address, head: Head, peer: str, at: int, trusted: Sequence[Network] | None, keys: Sequence[bytes]
 ) -> tuple[bytes | None, str | None] | None:
-    """The hit that a GET of a candidate is, at `at` in UTC milliseconds; None where Django shall answer.
+    """The hit that a GET is, at `at` in UTC milliseconds; None where Django shall answer.
 
-    Its line for the spool (None where the address holds no token), and where it leads (None for a pixel). `url` is the target
-    as it was sent; `peer` and `trusted` are as for `client_ip`, `keys` those that sign links.
+    Its line for the spool (None where the address holds no token), and where it leads (None for a pixel). `peer` and `trusted`
+    are as for `client_ip`, `keys` those that sign links.
     """
-    path, _, query = url.partition(b"?")
-    matched = _PATH.fullmatch(path)
-    if matched is None or query.translate(None, _QUERY):
+    kind, token, query = address
+    if query and query.translate(None, _QUERY):
         return None
     ip = client_ip(peer, head.forwarded, head.real, trusted)
-    request = HitRequest("GET", matched[1].decode(), query, ip, head.told)
-    if path.startswith(_PIXEL):
-        return pixel_line(request, at), None
-    link = read_link(request.token, request.query)
+    if kind == b"pixel":
+        return pixel_line(token.decode(), at, ip, head.told), None
+    link = read_link(token.decode(), query or b"")
     if not is_signed(link, keys):
         return None
     try:
         target = normalise_target(link.url or "")
     except BadTarget:
         return None
-    return click_line(request, link, target, at), target
+    return click_line(link, target, at, ip, head.told), target

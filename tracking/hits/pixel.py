@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from campaigns.events import EventKind
 from campaigns.tokens import is_token
-from tracking.hits.request import NO_STORE, SECURITY, Answer, HitRequest
+from tracking.hits.request import NO_STORE, SECURITY, Answer
 from tracking.spool.lines import hit_line
 
 #: One transparent pixel: the bytes of nginx's `empty_gif`, which may answer in our place.
@@ -14,11 +14,10 @@ GIF = bytes.fromhex("47494638396101000100800100000000ffffff21f90401000001002c000
 PIXEL = Answer(200, (("Content-Type", "image/gif"), NO_STORE, *SECURITY), GIF)
 
 
-def pixel_line(request: HitRequest, at: int) -> bytes | None:
-    """The open to be written down, at `at` in UTC milliseconds; None when the address holds no token. `.gif` at its end is ignored."""
-    token = request.token
+def pixel_line(token: str, at: int, ip: str | None, told: bytes) -> bytes | None:
+    """The open to be written down, as `hit_line` has it; None where `token` is none. `.gif` at its end is ignored."""
     if not is_token(token):
         token = token[:-4] if token[-4:].lower() == ".gif" else ""
         if not is_token(token):
             return None
-    return hit_line(EventKind.OPENED, token, at, ip=request.ip, told=request.told)
+    return hit_line(EventKind.OPENED, token, at, ip, told)

@@ -14,7 +14,7 @@ import orjson
 
 from campaigns.events import EventKind
 from campaigns.tokens import is_token
-from tracking.hits.request import NO_STORE, SECURITY, Answer, HitRequest
+from tracking.hits.request import NO_STORE, SECURITY, Answer
 from tracking.signing import verify
 from tracking.spool.lines import hit_line
 
@@ -40,13 +40,17 @@ def read_link(token: str, query: bytes) -> TrackedLink:
     `+` is a plus, as `urllib.parse.quote` means it. `&amp;sig=` is read like `&sig=`: some mail software escapes an address
     that was escaped already.
     """
-    found: dict[bytes, str] = {}
+    found: dict[bytes, bytes] = {}
     for parameter in query.split(b"&"):
         name, _, value = parameter.partition(b"=")
-        name = name.removeprefix(b"amp;")
-        if name in (b"url", b"n", b"sig") and name not in found:
-            found[name] = _read_often(value) if len(value) <= MAX_REMEMBERED else _read(value)
-    return TrackedLink(token, found.get(b"url") or None, found.get(b"n", ""), found.get(b"sig"))
+        found.setdefault(name.removeprefix(b"amp;"), value)
+    url, position, signature = found.get(b"url"), found.get(b"n"), found.get(b"sig")
+    return TrackedLink(
+        token,
+        None if not url else _read_often(url) if len(url) <= MAX_REMEMBERED else _read(url),
+        "" if position is None else _read(position),
+        None if signature is None else _read(signature),
+    )
 
 
 def _read(value: bytes) -> str:
@@ -64,19 +68,12 @@ def is_signed(link: TrackedLink, keys: Iterable[bytes]) -> bool:
     return verify(keys, link.token, link.url, link.position, link.signature)
 
 
-def click_line(request: HitRequest, link: TrackedLink, target: str, at: int) -> bytes:
-    """The click to be written down, at `at` in UTC milliseconds. The link's token is a checked one."""
-    return hit_line(EventKind.CLICKED, link.token, at, ip=request.ip, told=request.told, url=target, position=link.position)
+def click_line(link: TrackedLink, target: str, at: int, ip: str | None, told: bytes) -> bytes:
+    """The click to be written down, as `hit_line` has it. The link's token is a checked one."""
+    return hit_line(EventKind.CLICKED, link.token, at, ip, told, target, link.position)
 
 
 def redirect_answer(target: str, *, tracked: bool = True) -> Answer:
     """To the target, a normalised one. `tracked` says whether the click was written down; a full disk breaks no link."""
-    return _redirect_often(target, tracked) if len(target) <= MAX_REMEMBERED else _redirect(target, tracked)
-
-
-def _redirect(target: str, tracked: bool) -> Answer:
     body = orjson.dumps({"redirect": target, "tracked": tracked})
     return Answer(302, (("Content-Type", "application/json"), ("Location", target), NO_STORE, *SECURITY), body)
-
-
-_redirect_often = lru_cache(maxsize=1024)(_redirect)

@@ -10,23 +10,18 @@ from tracking.spool.lines import KEPT_HEADERS, told
 
 
 class HitRequest(NamedTuple):
-    """The facts of a request for a pixel or a link.
+    """The facts of a request for a pixel or a link, beside its path.
 
-    A named tuple, because making a frozen dataclass takes three times as long. `token` is the rest of the path,
-    percent-decoded; `query` the bytes as sent; `ip` the address of the client, None where nothing tells; `told` what else
-    tells people from machines, as `tracking.spool.lines.told` writes it.
+    `query` is the bytes as sent; `ip` the address of the client, None where nothing tells; `told` what else tells people from
+    machines, as `tracking.spool.lines.told` writes it.
     """
 
-    method: str
-    token: str
     query: bytes
     ip: str | None
     told: bytes
 
 
-def hit_request(
-    method: str, token: str, query: bytes, headers: Mapping[str, str], peer: str, trusted: Sequence[Network] | None
-) -> HitRequest:
+def hit_request(method: str, query: bytes, headers: Mapping[str, str], peer: str, trusted: Sequence[Network] | None) -> HitRequest:
     """The facts out of a whole request.
 
     `headers` has lower-case names and values decoded as Latin-1, repeated ones joined by commas; `peer` is the address at the
@@ -34,7 +29,7 @@ def hit_request(
     """
     ip = client_ip(peer, headers.get("x-forwarded-for", ""), headers.get("x-real-ip", ""), trusted)
     kept = {name: value for name, value in headers.items() if name in KEPT_HEADERS}
-    return HitRequest(method, token, query, ip, told(method, headers.get("user-agent"), kept))
+    return HitRequest(query, ip, told(method, headers.get("user-agent"), kept))
 
 
 class Answer(NamedTuple):

@@ -19,9 +19,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from campaigns.events import now_ms
 from tracking.hits.client_ip import Network
-from tracking.hits.fast import Head, is_candidate, parse_head, read_head, read_hit
+from tracking.hits.fast import Address, Head, as_sent, read_address, read_head, read_hit, read_whole
 from tracking.hits.pixel import PIXEL
-from tracking.hits.redirect import redirect_answer
+from tracking.hits.redirect import MAX_REMEMBERED, redirect_answer
 from tracking.hits.request import Answer
 from tracking.serving.protocol import MAX_HEADERS, TrackingProtocol
 from tracking.spool.writer import SpoolWriter
@@ -49,9 +49,9 @@ class HitDesk:
         self._thread = ThreadPoolExecutor(1, "hit-sync") if writer.always else None
         self._syncing = False
 
-    def take(self, protocol: HitProtocol, url: bytes, head: Head) -> int:
+    def take(self, protocol: HitProtocol, address: Address, head: Head) -> int:
         """The status with which a hit will be answered; 0 when the request is none."""
-        hit = read_hit(url, head, protocol.peer, now_ms(), self.trusted, self.keys())
+        hit = read_hit(address, head, protocol.peer, now_ms(), self.trusted, self.keys())
         if hit is None:
             return 0
         if not self._waiting and not self._syncing:
@@ -99,7 +99,7 @@ class HitDesk:
             self.count("redirect", 302, clicks)
         for protocol, target in waiting:
             try:
-                protocol.answer(PIXEL if target is None else redirect_answer(target, tracked=written))
+                protocol.answer(target, written)
             except Exception:  # one connection's; the others get theirs
                 logger.exception("a hit could not be answered")
                 protocol.transport.abort()
@@ -136,18 +136,17 @@ class HitProtocol(TrackingProtocol):
 
     def data_received(self, data: bytes) -> None:
         """One whole request, written as everybody writes it, needs no parser: half of what a hit costs without the kernel."""
-        if self.between and data.startswith(b"GET /track/") and data.endswith(b"\r\n\r\n") and self._take_whole(data):
+        if self.between and data.endswith(b"\r\n\r\n") and self._take_whole(data):
             self._unset_keepalive_if_required()
         elif self.in_hand.hits == 0 or self.in_hand.keep_alive:  # what follows a hit that ends the connection is nobody's
             super().data_received(data)
 
     def _take_whole(self, data: bytes) -> bool:
-        request, _, block = data.partition(b"\r\n")
-        url, version = request[4:-9], request[-9:]
-        if version not in (b" HTTP/1.1", b" HTTP/1.0") or not is_candidate(url) or len(block) > 4 * MAX_HEADERS:
-            return False  # (a header has four bytes at least)
-        head = parse_head(block)
-        return head is not None and head.keep_alive is not None and self._take(url, head, head.keep_alive, version[-3:])
+        whole = read_whole(data) if len(data) <= 4 * MAX_HEADERS else None  # (a header has four bytes at least)
+        if whole is None:
+            return False
+        address, head, version = whole
+        return head.keep_alive is not None and self._take(address, head, head.keep_alive, version)
 
     def on_message_begin(self) -> None:
         """No more than a hit needs; uvicorn's own, 2 µs of it, comes when Django shall answer."""
@@ -156,10 +155,10 @@ class HitProtocol(TrackingProtocol):
 
     def on_headers_complete(self) -> None:
         """Requests that came in pieces, or several at once."""
-        parser = self.parser
-        if is_candidate(self.url) and parser.get_method() == b"GET" and (head := read_head(self.headers)) is not None:
+        parser, address = self.parser, read_address(self.url)
+        if address is not None and parser.get_method() == b"GET" and (head := read_head(self.headers)) is not None:
             version = parser.get_http_version().encode()
-            if version in (b"1.1", b"1.0") and self._take(self.url, head, parser.should_keep_alive(), version):
+            if version in (b"1.1", b"1.0") and self._take(address, head, parser.should_keep_alive(), version):
                 return
         url, headers, expects_100 = self.url, self.headers, self.expect_100_continue
         HttpToolsProtocol.on_message_begin(self)
@@ -172,7 +171,7 @@ class HitProtocol(TrackingProtocol):
         if self.cycle is not self.in_hand:
             super().on_message_complete()
 
-    def _take(self, url: bytes, head: Head, keep_alive: bool, version: bytes) -> bool:
+    def _take(self, address: Address, head: Head, keep_alive: bool, version: bytes) -> bool:
         hand = self.in_hand
         # Behind a request of Django's, or one that ends the connection, a hit waits in uvicorn's line.
         in_turn = self.cycle is None or self.cycle.response_complete
@@ -180,7 +179,7 @@ class HitProtocol(TrackingProtocol):
             return False
         if self.desk is None or self.flow.write_paused or self.transport.is_closing():
             return False
-        status = self.desk.take(self, url, head)
+        status = self.desk.take(self, address, head)
         if not status:
             return False
         self.in_head = False
@@ -190,20 +189,20 @@ class HitProtocol(TrackingProtocol):
         self.cycle = hand
         if self.access_log:
             client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
-            self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, "GET", url.decode("ascii"), version.decode(), status)
+            self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, "GET", as_sent(address), version.decode(), status)
         return True
 
     # -- answering
 
-    def answer(self, answer: Answer) -> None:
-        """Send the answer to the oldest hit in hand."""
+    def answer(self, target: str | None, written: bool) -> None:
+        """Send the answer to the oldest hit in hand: the pixel without a `target`."""
         hand = self.in_hand
         hand.hits -= 1
         hand.response_complete = done = hand.hits == 0
         if self.transport.is_closing():
             return
         keeps = hand.keep_alive or not done
-        self.transport.write(_encoded(answer, self.server_state.default_headers, keeps))
+        self.transport.write(_encoded(target, written, self.server_state.default_headers, keeps))
         if not keeps:
             self.transport.close()
         if done and self.pipeline:
@@ -218,25 +217,40 @@ ServerHeaders = list[tuple[bytes, bytes]]
 _second: tuple[ServerHeaders, bytes, bytes] = ([], b"", b"")
 
 
-def _encoded(answer: Answer, server_headers: ServerHeaders, keep_alive: bool) -> bytes:
+def _encoded(target: str | None, written: bool, server_headers: ServerHeaders, keep_alive: bool) -> bytes:
     """The bytes of an answer, as uvicorn would write them for Django."""
     global _second
     if _second[0] is not server_headers:
         lines = b"".join([b"%b: %b\r\n" % header for header in server_headers])
-        _second = (server_headers, lines, _joined(PIXEL, lines, keep_alive=True))
+        _second = (server_headers, lines, _joined(_PIXEL, lines, keep_alive=True))
     _, lines, pixel = _second
-    return pixel if answer is PIXEL and keep_alive else _joined(answer, lines, keep_alive)
+    if target is None:
+        return pixel if keep_alive else _joined(_PIXEL, lines, keep_alive)
+    remembers = len(target) <= MAX_REMEMBERED
+    return _joined(_redirect_often(target, written) if remembers else _redirect(target, written), lines, keep_alive)
 
 
-def _joined(answer: Answer, server_lines: bytes, keep_alive: bool) -> bytes:
-    end = b"" if keep_alive else b"connection: close\r\n"
-    head = _lines(answer.headers)
-    return b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (_STATUS[answer.status], server_lines, head, len(answer.body), end, answer.body)
+#: What an answer has of its own: the status line, the headers, the body.
+Parts = tuple[bytes, bytes, bytes]
 
 
-@lru_cache(maxsize=1024)
-def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
-    return "".join([f"{name.lower()}: {value}\r\n" for name, value in headers]).encode("ascii")
+def _joined(parts: Parts, server_lines: bytes, keep_alive: bool) -> bytes:
+    status, headers, body = parts
+    return b"%b%b%b%b\r\n%b" % (status, server_lines, headers, b"" if keep_alive else b"connection: close\r\n", body)
 
 
-_STATUS = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in (200, 302)}
+def _parts(answer: Answer) -> Parts:
+    status = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
+    headers = [*answer.headers, ("content-length", str(len(answer.body)))]
+    return status.encode(), "".join([f"{name.lower()}: {value}\r\n" for name, value in headers]).encode("ascii"), answer.body
+
+
+_PIXEL = _parts(PIXEL)
+
+
+def _redirect(target: str, written: bool) -> Parts:
+    return _parts(redirect_answer(target, tracked=written))
+
+
+#: The links of a mail are the same for many readers.
+_redirect_often = lru_cache(maxsize=1024)(_redirect)

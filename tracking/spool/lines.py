@@ -82,16 +82,12 @@ def told(method: str = "GET", user_agent: str | None = None, headers: Mapping[st
 
 
 def hit_line(
-    kind: EventKind,
-    token: str,
-    at: int,
-    *,
-    ip: str | None = None,
-    told: bytes = b"",
-    url: str | None = None,
-    position: str = "",
+    kind: EventKind, token: str, at: int, ip: str | None = None, told: bytes = b"", url: str | None = None, position: str = ""
 ) -> bytes:
-    """The line of one hit. `token` is a checked one, `ip` an address, `told` from the function of that name; the rest may be anything."""
+    """The line of one hit, at `at` in UTC milliseconds.
+
+    `token` is a checked one, `ip` an address, `told` from the function of that name; the rest may be anything.
+    """
     address = b',"ip":"%b"' % ip.encode() if ip else b""
     if url is None:
         return b'{"v":1,"k":"%b","t":"%b","at":%d%b%b}\n' % (_KIND[kind], token.encode(), at, address, told)
