@@ -15,6 +15,8 @@ from benchmarks.load import CannotMeasure
 from benchmarks.results import Row, paired
 
 EVENTS = 1_000
+#: Of a round: one alone, 30 ms, is measured to a tenth.
+DELIVERIES = 5
 TOKENS = [f"01jq{number:022d}" for number in range(EVENTS)]
 KINDS = ("processed", "delivered", "open", "click")
 #: 2024-01-15T10:30:00Z, in seconds.
@@ -27,15 +29,17 @@ def webhook(bench: Bench) -> list[Row]:
     naive = servers.Naive(bench, TOKENS, str(bench.folder / "naive.db"))
 
     def deliver(port: int, path: str, database: Path, table: str) -> float:
-        """Events a second, of one delivery with ids of its own. Raises CannotMeasure when not all of them are rows then."""
-        body = delivery(time.time_ns())
-        before = _rows(database, table)
-        began = time.perf_counter()
-        status, said = servers.request(port, "POST", path, body)
-        seconds = time.perf_counter() - began
-        if status != 200 or _rows(database, table) != before + EVENTS:
-            raise CannotMeasure(f"POST {path} was answered {status}, {_rows(database, table) - before} rows: {said[:200]!r}")
-        return EVENTS / seconds
+        """Events a second, of deliveries one after the other, each with ids of its own. Raises CannotMeasure when not all are rows then."""
+        seconds = 0.0
+        for _ in range(DELIVERIES):
+            body = delivery(time.time_ns())
+            before = _rows(database, table)
+            began = time.perf_counter()
+            status, said = servers.request(port, "POST", path, body)
+            seconds += time.perf_counter() - began
+            if status != 200 or _rows(database, table) != before + EVENTS:
+                raise CannotMeasure(f"POST {path} was answered {status}, {_rows(database, table) - before} rows: {said[:200]!r}")
+        return DELIVERIES * EVENTS / seconds
 
     rates = alternate(
         bench,

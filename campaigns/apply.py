@@ -118,18 +118,17 @@ class _Batch:
         return by_token, by_id
 
     def without_duplicates(self, cursor: Any, known: list[tuple[TrackingEvent, _Locked]]) -> list[tuple[TrackingEvent, _Locked]]:
-        keys = {_external_key(event) for event, _ in known if event.external_id is not None}
-        if not keys:
+        keys = [None if event.external_id is None else _external_key(event) for event, _ in known]
+        reported = {key for key in keys if key is not None}
+        if not reported:
             return known
-        new = common.new_external_events(cursor, keys, now_ms())
+        new: set[tuple[int, str] | None] = {None, *common.new_external_events(cursor, reported, now_ms())}
         fresh = []
-        for event, message in known:
-            if event.external_id is not None:
-                key = _external_key(event)
-                if key not in new:
-                    continue
-                new.discard(key)  # the same event twice in one batch
-            fresh.append((event, message))
+        for pair, key in zip(known, keys, strict=True):
+            if key in new:
+                fresh.append(pair)
+                if key is not None:
+                    new.discard(key)  # the same event may come twice in one batch
         return fresh
 
     def write_messages(self, cursor: Any, messages: dict[int, _Locked]) -> None:

@@ -21,8 +21,6 @@ logger = logging.getLogger("tracking.webhooks")
 
 #: Bytes of a body. SendGrid sends 768 KB at most.
 MAX_BODY = 8 * 1024 * 1024
-#: Tokens that one query looks for; SQLite allows 32,766 parameters, a thousand events have 4,000 candidates at most.
-_TOKENS_A_QUERY = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +101,14 @@ def _read(provider: Provider, items: Iterable[Any]) -> tuple[list[Report], int, 
 def _of_our_messages(reports: Sequence[Report]) -> list[TrackingEvent]:
     """The events whose message is named by its id, or by a token that there is: of several, the first.
 
-    Those that stand first are looked up first. Nearly always they are known, and the rest (three of four) need no look.
+    Those that stand first are looked up first. Nearly always they are known, and the rest (three of four) are not even read.
     """
     nameless = [report for report in reports if report.event.message_id is None]
-    for place in range(max((len(report.tokens) for report in nameless), default=0)):
-        nameless = [report for report in nameless if len(report.tokens) > place]
-        known = _known({token for report in nameless if is_token(token := report.tokens[place])})
-        for report in nameless:
-            if report.tokens[place] in known:
-                report.event.token = report.tokens[place]
-        nameless = [report for report in nameless if report.event.token is None]
-    events = [report.event for report in reports]
-    return [event for event in events if event.message_id is not None or event.token is not None]
-
-
-def _known(tokens: Iterable[str]) -> set[str]:
-    """Those of them that living messages have."""
-    known: set[str] = set()
-    candidates = sorted(tokens)
-    for start in range(0, len(candidates), _TOKENS_A_QUERY):
-        some = candidates[start : start + _TOKENS_A_QUERY]
-        known.update(Message.objects.living().filter(tracking_token__in=some).values_list("tracking_token", flat=True))
-    return known
+    while nameless:
+        said = [(report, token) for report in nameless if (token := next(report.tokens, None)) is not None]
+        tokens = sorted({token for _, token in said if is_token(token)})
+        ids = dict(Message.objects.living().with_tokens(tokens).values_list("tracking_token", "id")) if tokens else {}
+        for report, token in said:
+            report.event.message_id = ids.get(token)
+        nameless = [report for report, _ in said if report.event.message_id is None]
+    return [report.event for report in reports if report.event.message_id is not None]

@@ -6,7 +6,7 @@ import base64
 import hmac
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -29,12 +29,12 @@ class Malformed(ValueError):
         self.field = field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
-    """What one item says. Where `event` names no message, it is the one of the first of `tokens` that there is."""
+    """What one item says. Where `event` names no message, it is the one of the first of `tokens` that there is; they can be read once."""
 
     event: TrackingEvent
-    tokens: tuple[str, ...] = ()
+    tokens: Iterator[str] = field(default_factory=lambda: iter(()))
 
 
 class Provider:
@@ -85,11 +85,9 @@ def _sent_secrets(headers: Mapping[str, str]) -> Iterator[bytes]:
 def text(item: Mapping[str, Any], name: str) -> str | None:
     """A text of an item, None where it has none. Raises Malformed."""
     value = item.get(name)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise Malformed(f"{name} is a text", field=name)
-    return value
+    if value is None or isinstance(value, str):
+        return value or None
+    raise Malformed(f"{name} is a text", field=name)
 
 
 def moment(item: Mapping[str, Any], name: str, received_at: int) -> int:
@@ -102,7 +100,7 @@ def moment(item: Mapping[str, Any], name: str, received_at: int) -> int:
         return received_at
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _NO_TIME:
+    if type(value) not in (int, float) or not 0 < value < _NO_TIME:  # type() tells True from 1
         raise Malformed(f"{name} is a time in seconds since 1970", field=name)
     milliseconds = int(value if value >= _FIRST_MILLISECONDS else value * 1000)
     return milliseconds if milliseconds <= received_at + DAY else received_at

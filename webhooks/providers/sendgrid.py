@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -82,7 +82,7 @@ class SendGrid(Provider):
             event.reason = text(item, "response") or text(item, "reason")
         elif kind is EventKind.BOUNCED:
             _read_bounce(event, item, dropped=word.lower() == "dropped")
-        return Report(event, _tokens(item))
+        return Report(event, _tokens(text(item, "tracking_token"), text(item, "sg_message_id")))
 
 
 def _read_bounce(event: TrackingEvent, item: Mapping[str, Any], *, dropped: bool) -> None:
@@ -105,12 +105,15 @@ def _read_bounce(event: TrackingEvent, item: Mapping[str, Any], *, dropped: bool
             event.bounce_type = BounceType.TEMPORARY
 
 
-def _tokens(item: Mapping[str, Any]) -> tuple[str, ...]:
+def _tokens(custom: str | None, message_id: str | None) -> Iterator[str]:
     """Under what the message may be known: the custom argument (SendGrid lifts those to the top level), then `sg_message_id`,
     whole, without SendGrid's suffix, and up to its first dot. Asynchronous bounces have neither."""
-    custom, message_id = text(item, "tracking_token"), text(item, "sg_message_id") or ""
-    candidates = (custom or "", message_id, _SUFFIX.split(message_id, maxsplit=1)[0], message_id.partition(".")[0])
-    return tuple(dict.fromkeys(filter(None, candidates)))
+    if custom is not None:
+        yield custom
+    if message_id is not None:
+        yield message_id
+        yield _SUFFIX.split(message_id, maxsplit=1)[0]
+        yield message_id.partition(".")[0]
 
 
 def _is_signed(key: EllipticCurvePublicKey, signature: str, timestamp: str, body: bytes) -> bool:
