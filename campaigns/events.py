@@ -88,6 +88,8 @@ def clean_text(text: str | None, limit: int) -> str | None:
         return None
     if "\0" in text:
         text = text.replace("\0", "")
+    if text.isascii():
+        return text[:limit] or None
     return text[:limit].encode("utf-8", "replace").decode("utf-8") or None
 
 

@@ -108,12 +108,13 @@ class HitDesk:
 class InHand:
     """Stands where uvicorn keeps the request in hand, for the hits of a connection that are not answered yet."""
 
+    message_event = asyncio.Event()  # uvicorn sets it; nobody waits for it
+
     def __init__(self) -> None:
         self.hits = 0
         self.response_complete = True
         self.keep_alive = True
         self.disconnected = False
-        self.message_event = asyncio.Event()
 
 
 class HitProtocol(TrackingProtocol):
@@ -142,7 +143,7 @@ class HitProtocol(TrackingProtocol):
             super().data_received(data)
 
     def _take_whole(self, data: bytes) -> bool:
-        whole = read_whole(data) if len(data) <= 4 * MAX_HEADERS else None  # (a header has four bytes at least)
+        whole = read_whole(data) if len(data) <= 4 * MAX_HEADERS else None  # with more it may have too many: each has four bytes at least
         if whole is None:
             return False
         address, head, version = whole

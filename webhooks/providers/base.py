@@ -31,7 +31,10 @@ class Malformed(ValueError):
 
 @dataclass(slots=True)
 class Report:
-    """What one item says. Where `event` names no message, it is the one of the first of `tokens` that there is; they can be read once."""
+    """What one item says, of the message with `event.message_id`, or else the one that has the first of `tokens` that there is.
+
+    The tokens can be read once.
+    """
 
     event: TrackingEvent
     tokens: Iterator[str] = field(default_factory=lambda: iter(()))

@@ -111,9 +111,7 @@ def _tokens(custom: str | None, message_id: str | None) -> Iterator[str]:
     if custom is not None:
         yield custom
     if message_id is not None:
-        yield message_id
-        yield _SUFFIX.split(message_id, maxsplit=1)[0]
-        yield message_id.partition(".")[0]
+        yield from dict.fromkeys((message_id, _SUFFIX.split(message_id, maxsplit=1)[0], message_id.partition(".")[0]))
 
 
 def _is_signed(key: EllipticCurvePublicKey, signature: str, timestamp: str, body: bytes) -> bool:
