@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -441,7 +442,7 @@ class Wire(asyncio.Transport):
 class Notes:
     """Stands where the spool's writer does."""
 
-    always = False
+    always = quick = False
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -559,6 +560,21 @@ def test_a_writer_that_fails_keeps_nobody_waiting(always: bool) -> None:
         return [protocol.transport.sent.count(b"GIF89a") for protocol in (first, second)]  # type: ignore[attr-defined]
 
     assert asyncio.run(answers()) == [2, 1]
+
+
+@pytest.mark.parametrize(("quick", "writers"), [(False, ["hit-sync_0"]), (True, ["MainThread"])])
+def test_only_a_slow_disk_is_waited_for_in_a_thread(quick: bool, writers: list[str]) -> None:
+    async def names() -> list[str]:
+        notes, seen = Notes(), []
+        notes.always, notes.quick = True, quick
+        notes.append_many = lambda lines: bool(seen.append(threading.current_thread().name)) or True  # type: ignore[method-assign]
+        protocol = connected(HitDesk(notes, None, tuple, lambda *_: None))  # type: ignore[arg-type]
+        protocol.data_received(get())
+        await asyncio.sleep(0.05)
+        assert protocol.transport.sent.count(b"GIF89a") == 1  # type: ignore[attr-defined]
+        return seen
+
+    assert asyncio.run(names()) == writers
 
 
 def test_without_a_thread_to_be_had_hits_are_written_once_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:

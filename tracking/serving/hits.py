@@ -2,7 +2,8 @@
 
 A request that is plainly a hit (`tracking.hits.fast`) adds its line to what this turn of the event loop brings in; at the end
 of the turn all lines are written by one `write()`, and only then answered, each connection in the order of its requests. With
-TRACKING_SPOOL_FSYNC=always the write and its fsync are a thread's, and what comes meanwhile is the next group's.
+TRACKING_SPOOL_FSYNC=always the write and its fsync are a thread's, unless the disk is quick, and what comes meanwhile is the next
+group's.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class HitDesk:
     def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         lines, waiting = self._lines, self._waiting
         self._lines, self._waiting = [], []
-        if self._thread is None or not lines:
+        if self._thread is None or not lines or self.writer.quick:
             self._answer(waiting, not lines or self._write(lines))
             return
         try:

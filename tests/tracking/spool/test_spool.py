@@ -138,6 +138,24 @@ def test_a_disk_that_cannot_sync_ends_neither_the_writer_nor_its_thread(spool: P
     assert sorted(lines(spool)) == [b"after", b"before", b"unsafe"]
 
 
+def test_a_disk_is_quick_while_its_last_sync_was_and_none_is_under_way(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, now, during = SpoolWriter(spool, "always"), 100.0, []
+    monkeypatch.setattr(writer.time, "monotonic", lambda: now)
+    assert not one.quick
+    for seconds, expected in ((0.0001, True), (0.5, False), (0.0001, True)):
+
+        def sync(descriptor: int, seconds: float = seconds) -> None:
+            nonlocal now
+            during.append(one.quick)
+            now += seconds
+
+        monkeypatch.setattr(os, "fdatasync", sync)
+        assert one.append(b"x\n")
+        assert one.quick is expected
+    assert during == [False] * 3
+    one.close()
+
+
 def test_what_is_spooled_is_its_owners_alone(spool: Path) -> None:
     SpoolWriter(spool).append(b"x\n")
     [segment] = reader.segments(spool)
