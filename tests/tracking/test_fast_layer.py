@@ -570,8 +570,9 @@ def test_only_a_slow_disk_is_waited_for_in_a_thread(quick: bool, writers: list[s
         notes.append_many = lambda lines: bool(seen.append(threading.current_thread().name)) or True  # type: ignore[method-assign]
         protocol = connected(HitDesk(notes, None, tuple, lambda *_: None))  # type: ignore[arg-type]
         protocol.data_received(get())
-        await asyncio.sleep(0.05)
-        assert protocol.transport.sent.count(b"GIF89a") == 1  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            while b"GIF89a" not in protocol.transport.sent:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
         return seen
 
     assert asyncio.run(names()) == writers
