@@ -122,13 +122,12 @@ class _Batch:
         reported = {key for key in keys if key is not None}
         if not reported:
             return known
-        new: set[tuple[int, str] | None] = {None, *common.new_external_events(cursor, reported, now_ms())}
+        new: set[tuple[int, str] | None] = {*common.new_external_events(cursor, reported, now_ms())}
         fresh = []
         for pair, key in zip(known, keys, strict=True):
-            if key in new:
+            if key is None or key in new:
                 fresh.append(pair)
-                if key is not None:
-                    new.discard(key)  # the same event may come twice in one batch
+                new.discard(key)  # the same event may come twice in one batch
         return fresh
 
     def write_messages(self, cursor: Any, messages: dict[int, _Locked]) -> None:

@@ -18,7 +18,7 @@ from tracking.hits.request import NO_STORE, SECURITY, Answer
 from tracking.signing import verify
 from tracking.spool.lines import hit_line
 
-#: Longer values of a query are read anew each time.
+#: Longer targets are read, and their answers written, anew each time.
 MAX_REMEMBERED = 1000
 
 
