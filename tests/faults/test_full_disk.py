@@ -17,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.tracking.running import RunningServer, until
 from tracking.conf import PROJECT_ROOT
+from tracking.metrics.names import STARTED
+from tracking.metrics.shared import Counters
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -90,6 +92,11 @@ def scraped(server: RunningServer, name: str) -> float:
     return sum(each.value for each in samples if each.name == name)
 
 
+def counting(server: RunningServer) -> int:
+    """How many processes that answer requests tell the others what they count."""
+    return sum(STARTED in each for each in Counters(server.spool).read().held)
+
+
 def recorded(server: RunningServer) -> tuple[int, int]:
     found = server.get("/api/messages/1").json()
     return found["open_count"], found["click_count"]
@@ -158,7 +165,7 @@ def test_workers_that_may_write_no_more_lose_hits_but_no_answer_and_no_count(tmp
     with RunningServer(tmp_path, workers=2) as server:
         readers = Readers(server, prepare(server))
         readers.read(10)
-        until(lambda: server.ingesters())
+        until(lambda: server.ingesters() and counting(server) == 2)  # whoever answered: the other one has its page too
         workers = server.workers()
         for worker in workers:
             resource.prlimit(worker, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))

@@ -23,7 +23,11 @@ _started = int(time.time())
 
 
 def count_requests(get_response: Handler) -> Handler:
-    """The outermost middleware, so that it sees what all others answer."""
+    """The outermost middleware, so that it sees what all others answer.
+
+    The page of a process that answers is there from its start: what it loses to a full disk it can then tell the others.
+    """
+    _hold_start(process_counters(settings.CONF.spool_dir))
 
     def middleware(request: HttpRequest) -> HttpResponse:
         began = time.perf_counter()
@@ -34,9 +38,13 @@ def count_requests(get_response: Handler) -> Handler:
     return middleware
 
 
-def _count(counters: Counters, request: HttpRequest, status: int, seconds: float) -> None:
-    if not counters.held(STARTED):
+def _hold_start(counters: Counters) -> None:
+    if not counters.held(STARTED):  # nor in a child of the process that loaded this
         counters.hold(STARTED, _started)
+
+
+def _count(counters: Counters, request: HttpRequest, status: int, seconds: float) -> None:
+    _hold_start(counters)
     match = request.resolver_match
     if match is not None and match.url_name in ("pixel", "redirect"):
         count_hits(counters, match.url_name, status)
