@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracking import private
+
 
 @dataclass(frozen=True)
 class StoredKey:
@@ -42,33 +44,40 @@ def read(path: Path) -> Keys:
 
 
 def write(path: Path, keys: Keys) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     data = {"secret_key": keys.secret_key, "link_keys": [vars(key) for key in keys.link_keys]}
     with suppress(FileNotFoundError):
         temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(data, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            private.give_as(descriptor, path if path.exists() else path.parent)
+            json.dump(data, file, indent=1)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except OSError:  # a full disk; what there is of it is of no use
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
 def updating(path: Path) -> Iterator[Keys]:
-    """The keys to change in place, written back if they changed; one process at a time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    """The keys to change in place, written back if they changed; one process at a time.
+
+    The lock is a file of its own: a folder that others may open they may lock, too.
+    """
+    private.make_folder(path.parent)
+    lock = private.open_private_file(path.with_name(f"{path.name}.lock"))
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         keys = read(path)
         before = (keys.secret_key, list(keys.link_keys))
         yield keys
         if (keys.secret_key, keys.link_keys) != before:
             write(path, keys)
     finally:
-        os.close(folder)
+        os.close(lock)
 
 
 def secret_key(path: Path) -> str:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracking import private
 from tracking.conf import Conf
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _prepare_sqlite(path: Path, migrate: bool) -> None:
         raise NotReady(f"{path} is not migrated: start the server, or run `python manage.py migrate`")
     connection.close()
     with connection.preparing():  # type: ignore[attr-defined]
-        path.touch(0o600)  # its owner's alone: it holds the keys of links and sessions, and who was written to
+        private.make_private_file(path)  # it holds the keys of links and sessions, and who was written to
         applied = _applied(connection)
         if applied and _is_current(applied):  # somebody else was faster
             return
@@ -171,7 +172,7 @@ def _check_writable(path: Path) -> None:
     """SQLite's own words for these are hard to understand."""
     folder = path.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(folder)
     except OSError as error:
         raise NotReady(f"TRACKING_DB_PATH: the folder {folder} cannot be made: {error.strerror}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -203,7 +204,7 @@ def _copy(connection: BaseDatabaseWrapper, path: Path) -> Path:
     target = path.with_name(f"{path.name}.before-{app}.{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     partial = target.with_name(f"{target.name}.part")
     try:
-        partial.touch(0o600)  # it holds addresses of people; the mode of the database comes when it is whole
+        private.make_private_file(partial)  # it holds addresses of people; the mode of the database comes when it is whole
         with closing(sqlite3.connect(partial)) as copy:
             connection.connection.backup(copy)
         shutil.copymode(path, partial)

@@ -16,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 
+from tracking import private
 from tracking.conf import PROJECT_ROOT, Conf
 
 logger = logging.getLogger("tracking.serving")
@@ -50,8 +51,8 @@ class Supervisor:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.spool.mkdir(parents=True, exist_ok=True)
-                lock = os.open(self.spool / "ingester.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+                private.make_private_folder(self.spool)
+                lock = private.open_private_file(self.spool / "ingester.lock")
             except OSError as error:
                 logger.warning("no ingester: %s", error)
                 self._stopping.wait(RESTART_SECONDS[1])

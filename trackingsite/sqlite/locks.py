@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tracking import private
+
 #: Set while this process holds `users` alone, so that its own connections do not wait for it.
 _alone: set[Path] = set()
 
@@ -24,8 +26,8 @@ def folder(database: str | Path) -> Path:
 def open_lock(database: str | Path, name: str) -> int:
     """A descriptor of the lock file `name`; each descriptor is a holder of its own."""
     path = folder(database)
-    path.mkdir(parents=True, exist_ok=True)
-    return os.open(path / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    private.make_private_folder(path)
+    return private.open_private_file(path / name)
 
 
 @contextmanager

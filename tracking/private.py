@@ -1,0 +1,77 @@
+"""Files and folders for nobody but the user that the service runs as, whoever makes them. Pure.
+
+The service and root's commands share them: what root makes belongs to the owner of the folder it is made in, or the service
+could not use it. Only what was made just now is given away, and by its descriptor: what stood there before, or is put there
+meanwhile, may be a link that leads anywhere. (A log of SQLite's gets the owner and mode of its database from SQLite.)
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it, where there is none."""
+    try:
+        path.mkdir(mode)
+    except FileNotFoundError:
+        make_folder(path.parent)
+        make_folder(path, mode)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            give_as(descriptor, path.parent)
+        finally:
+            os.close(descriptor)
+
+
+def make_private_folder(path: Path) -> None:
+    """One of mode 700; this user's own is made so. Whoever may open a file in it may lock it, and stop who waits for the lock."""
+    make_folder(path, 0o700)
+    _take_away(path, stat.S_IRWXG | stat.S_IRWXO)
+
+
+def open_private_file(path: Path) -> int:
+    """A descriptor of a file, made with mode 600 where there is none. Each is a holder of locks of its own."""
+    try:
+        return _new_file(path)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+
+def make_private_file(path: Path) -> None:
+    """The same for a file that must not be opened: closing it would drop the locks of SQLite."""
+    with suppress(FileExistsError):
+        os.close(_new_file(path))
+
+
+def close_to_others(path: Path) -> None:
+    """Of this user's file take away what everybody may do. What a group may do stays: somebody gave it the right on purpose."""
+    _take_away(path, stat.S_IRWXO)
+
+
+def give_as(descriptor: int, like: Path) -> None:
+    """As root, give what was made just now to the owner of `like`."""
+    if os.geteuid() == 0:
+        owner = like.stat()
+        with suppress(OSError):  # a file system without owners
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _new_file(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    give_as(descriptor, path.parent)
+    return descriptor
+
+
+def _take_away(path: Path, bits: int) -> None:
+    with suppress(OSError):  # a disk that takes no changes
+        found = path.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & bits:
+            path.chmod(stat.S_IMODE(found.st_mode) & ~bits)
