@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
+from contextlib import suppress
 
 from django.conf import settings
 from django.db import transaction
@@ -15,6 +17,8 @@ from tracking import keyfile
 from tracking.brief_queries import NO_ANSWER, brief
 from tracking.keyfile import StoredKey
 from tracking.models import LinkKey
+
+logger = logging.getLogger("tracking.keys")
 
 #: A signature that no known key made has the keys read again, at most this often.
 RELOAD_SECONDS = 2.0
@@ -48,38 +52,38 @@ def reload_keys() -> tuple[bytes, ...]:
     try:
         with brief():
             return sync()
-    except NO_ANSWER:
-        _keys = _newest_first(keyfile.read(settings.CONF.keys_file).link_keys) or _keys
+    except (*NO_ANSWER, OSError, ValueError):  # what can be read counts, and a key that is known is not forgotten
+        with suppress(OSError, ValueError):
+            stored = _newest_first(keyfile.read(settings.CONF.keys_file).link_keys)
+            _keys = stored + tuple(key for key in _keys if key not in stored)
         return _keys
 
 
 def sync() -> tuple[bytes, ...]:
-    """Make database and file hold the same keys, a first one if there is none. No key is ever dropped: it signed links."""
+    """Make database and file hold the same keys, a first one if there is none. No key is ever dropped: it signed links.
+
+    On a full disk the file stays as it is. The keys are in the database then, and the next who comes here tries again.
+    """
     global _keys
-    with keyfile.updating(settings.CONF.keys_file) as keys:
-        rows = [StoredKey(key, to_ms(created_at)) for key, created_at in LinkKey.objects.values_list("key", "created_at")]
-        known = {row.key for row in rows}
-        missing = [stored for stored in keys.link_keys if stored.key not in known]
-        if not rows and not missing:
-            missing = [_make()]
-        if missing:
-            with transaction.atomic():
-                LinkKey.objects.bulk_create(
-                    [LinkKey(key=stored.key, created_at=from_ms(stored.created_at)) for stored in missing], ignore_conflicts=True
-                )
-        keys.link_keys = sorted([*rows, *missing], key=lambda stored: (stored.created_at, stored.key))
-        _keys = _newest_first(keys.link_keys)
+    path, trouble = settings.CONF.keys_file, None
+    try:
+        with keyfile.updating(path) as keys:
+            keys.link_keys = _in_database(keys.link_keys)
+    except OSError as error:
+        keys, trouble = keyfile.read(path), error
+        keys.link_keys = _in_database(keys.link_keys)
+    before, _keys = _keys, _newest_first(keys.link_keys)
+    if trouble is not None and _keys != before:  # once, not with every bad signature
+        logger.warning("%s stays as it is, link keys of the database are not copied: %s", path, trouble)
     return _keys
 
 
 def rotate() -> None:
     """Make a new key. From now on it signs; links that older keys signed go on working."""
-    global _keys
-    with keyfile.updating(settings.CONF.keys_file) as keys:
-        stored = _make(after=max((key.created_at for key in keys.link_keys), default=0))
-        LinkKey.objects.create(key=stored.key, created_at=from_ms(stored.created_at))
-        keys.link_keys.append(stored)
-    _keys = ()
+    sync()
+    newest = LinkKey.objects.latest("created_at")
+    stored = _make(after=to_ms(newest.created_at))
+    LinkKey.objects.create(key=stored.key, created_at=from_ms(stored.created_at))
     sync()
 
 
@@ -87,6 +91,21 @@ def forget_keys() -> None:
     """Drop what this process remembers, for when the database under it has been replaced."""
     global _keys, _reloaded_at
     _keys, _reloaded_at = (), float("-inf")
+
+
+def _in_database(stored: list[StoredKey]) -> list[StoredKey]:
+    """Put these keys into the database where they are not, and a first one where there is none: all keys that it has then."""
+    rows = [StoredKey(key, to_ms(created_at)) for key, created_at in LinkKey.objects.values_list("key", "created_at")]
+    known = {row.key for row in rows}
+    missing = [each for each in stored if each.key not in known]
+    if not rows and not missing:
+        missing = [_make()]
+    if missing:
+        with transaction.atomic():
+            LinkKey.objects.bulk_create(
+                [LinkKey(key=each.key, created_at=from_ms(each.created_at)) for each in missing], ignore_conflicts=True
+            )
+    return sorted([*rows, *missing], key=lambda each: (each.created_at, each.key))
 
 
 def _make(after: int = 0) -> StoredKey:
