@@ -150,6 +150,7 @@ def _prepare_sqlite(path: Path, migrate: bool) -> None:
     from django.db import connection
 
     _check_writable(path)
+    private.close_to_others(path)  # a copy that was put in place, of sqlite3's .backup, is open to everybody
     fresh = not path.exists() or path.stat().st_size == 0
     if not fresh and _is_current(_applied(connection)):
         return

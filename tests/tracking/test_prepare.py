@@ -102,6 +102,27 @@ def test_a_current_database_is_left_alone(current: Path) -> None:
     assert copies(current) == []
 
 
+@pytest.mark.parametrize(("before", "after"), [(0o644, 0o640), (0o660, 0o660)])
+def test_a_database_that_everybody_may_read_is_closed_to_them(current: Path, before: int, after: int) -> None:
+    (current / "tracking.db").chmod(before)
+    assert run(current).returncode == 0
+    assert (current / "tracking.db").stat().st_mode & 0o777 == after
+
+
+def test_a_first_user_may_be_made_before_the_first_start(tmp_path: Path) -> None:
+    ada = ["createsuperuser", "--noinput", "--username", "ada", "--email", "ada@example.com"]
+    finished = run(tmp_path, *ada, command=[sys.executable, "manage.py"], DJANGO_SUPERUSER_PASSWORD="correct horse")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert ask(tmp_path / "tracking.db", "SELECT username FROM auth_user") == [("ada",)]
+    assert (tmp_path / "tracking.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_first_user_of_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tracking.db").write_text("Dear diary, " * 100)
+    assert "no SQLite database" in refused(run(tmp_path, "createsuperuser", command=[sys.executable, "manage.py"]))
+    assert run(tmp_path, "createsuperuser", "--help", command=[sys.executable, "manage.py"]).returncode == 0
+
+
 def test_an_older_database_is_copied_and_then_migrated(older: Path) -> None:
     ask(older / "tracking.db", "INSERT INTO campaigns (name, tags, metadata, created_at) VALUES ('kept', '[]', '{}', 1)")
     finished = run(older)

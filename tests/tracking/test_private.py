@@ -160,6 +160,7 @@ def test_the_service_works_with_the_log_of_a_root_process_that_died(service: Run
     key = cli(service, "key", "create", "--name", "first")
     root(service, "-c", "import os; from tracking import Database; Database().create_campaign('kept'); os._exit(0)")
     assert (service.folder / "tracking.db-wal").stat().st_size > 0
+    root(service, "manage.py", "createsuperuser", "--noinput", "--username", "ada", "--email", "ada@example.com")
     assert owners(service.folder) == {SERVICE}
     with service:
         works(service, key)
