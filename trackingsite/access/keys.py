@@ -1,8 +1,8 @@
 """API keys: made, found by their text, revoked.
 
 A key is `etk_<prefix>_<secret>`: 8 hexadecimal digits to find its row by, 40 of chance (160 bits). The secret is that long,
-so a plain SHA-256 of it is as good as a slow hash. Each look-up is one indexed query and nothing is cached: a key that was
-revoked is refused from the next request on.
+so a plain SHA-256 of it is as good as a slow hash. Each look-up is one indexed query: a key that was revoked is refused from the
+next request on. What was found last is remembered for the pages that tell of a database that is away, and for nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from trackingsite.access.models import SCOPES, ApiKey
 
 _KEY = re.compile(r"etk_([0-9a-f]{8})_([0-9a-f]{40})")
 _BEARER = re.compile(r"bearer(?:\s+(.*))?", re.IGNORECASE)
+
+#: Keys that let somebody in when this process last looked for them, by prefix.
+_verified: dict[str, ApiKey] = {}
 
 
 class BadKey(Exception):
@@ -60,11 +63,24 @@ def verify(text: str) -> ApiKey:
     """The key with this text. Raises BadKey: unknown, expired or revoked."""
     match = _KEY.fullmatch(text)
     key = ApiKey.objects.filter(prefix=match[1]).first() if match else None
-    if match is None or key is None or not secrets.compare_digest(key.secret_hash, _hash(match[2])):
+    if match and (key is None or key.state != "active"):
+        _verified.pop(match[1], None)
+    if match is None or key is None or not _is_secret(key, match[2]):
         raise BadKey("This API key is not known here.")
     if key.state != "active":
         raise BadKey(f"This API key is {key.state}.")
+    _verified[key.prefix] = key
     return key
+
+
+def remembered(text: str) -> ApiKey | None:
+    """The key with this text, if it let somebody in when this process last looked for it and has not expired since.
+
+    It may have been revoked since: so this is for who cannot ask the database, and for what does little harm.
+    """
+    match = _KEY.fullmatch(text)
+    key = _verified.get(match[1]) if match else None
+    return key if match and key and _is_secret(key, match[2]) and key.state == "active" else None
 
 
 def find(text: str) -> ApiKey | None:
@@ -85,6 +101,10 @@ def revoke(key: ApiKey) -> None:
 def ever_made() -> bool:
     """Whether there is or was a key: keys are revoked, never deleted."""
     return ApiKey.objects.exists()
+
+
+def _is_secret(key: ApiKey, secret: str) -> bool:
+    return secrets.compare_digest(key.secret_hash, _hash(secret))
 
 
 def _hash(secret: str) -> str:
