@@ -46,6 +46,7 @@ def start(migrate: bool = True) -> Conf:
     with _in_one_line(conf):
         if conf.database_url is None:
             _prepare_sqlite(conf.db_path, migrate)
+            private.close_to_others(conf.db_path)  # a backup that was put in place may be open to everybody
         else:
             _check_postgresql()
         from tracking import keys
@@ -150,7 +151,6 @@ def _prepare_sqlite(path: Path, migrate: bool) -> None:
     from django.db import connection
 
     _check_writable(path)
-    private.close_to_others(path)  # a copy that was put in place, of sqlite3's .backup, is open to everybody
     fresh = not path.exists() or path.stat().st_size == 0
     if not fresh and _is_current(_applied(connection)):
         return

@@ -2,14 +2,15 @@
 
 The service and root's commands share them: what root makes belongs to the owner of the folder it is made in, or the service
 could not use it. Only what was made just now is given away, and by its descriptor: what stood there before, or is put there
-meanwhile, may be a link that leads anywhere. (A log of SQLite's gets the owner and mode of its database from SQLite.)
+meanwhile, may be a link of that user's that leads anywhere. (A log of SQLite's gets the owner and mode of its database from SQLite.)
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -24,17 +25,17 @@ def make_folder(path: Path, mode: int = 0o777) -> None:
         if not path.is_dir():
             raise
     else:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
+        with _opened(path) as descriptor:
             give_as(descriptor, path.parent)
-        finally:
-            os.close(descriptor)
 
 
 def make_private_folder(path: Path) -> None:
     """One of mode 700; this user's own is made so. Whoever may open a file in it may lock it, and stop who waits for the lock."""
     make_folder(path, 0o700)
-    _take_away(path, stat.S_IRWXG | stat.S_IRWXO)
+    with suppress(OSError), _opened(path) as descriptor:  # a link is left as it is, and a disk that takes no changes
+        found = os.fstat(descriptor)
+        if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+            os.fchmod(descriptor, 0o700)
 
 
 def open_private_file(path: Path) -> int:
@@ -51,9 +52,15 @@ def make_private_file(path: Path) -> None:
         os.close(_new_file(path))
 
 
-def close_to_others(path: Path) -> None:
-    """Of this user's file take away what everybody may do. What a group may do stays: somebody gave it the right on purpose."""
-    _take_away(path, stat.S_IRWXO)
+def close_to_others(database: Path) -> None:
+    """Of this user's file take away what everybody may do. What a group may do stays: somebody gave it the right on purpose.
+
+    It is not opened: closing it would drop the locks of SQLite. So it must be known to be a database of ours.
+    """
+    with suppress(OSError):
+        found = database.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & 0o007:
+            database.chmod(stat.S_IMODE(found.st_mode) & ~0o007)
 
 
 def give_as(descriptor: int, like: Path) -> None:
@@ -70,8 +77,10 @@ def _new_file(path: Path) -> int:
     return descriptor
 
 
-def _take_away(path: Path, bits: int) -> None:
-    with suppress(OSError):  # a disk that takes no changes
-        found = path.stat()
-        if found.st_uid == os.geteuid() and found.st_mode & bits:
-            path.chmod(stat.S_IMODE(found.st_mode) & ~bits)
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -99,7 +99,8 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder_and_nothing_else_doe
     (tmp_path / "link").symlink_to(folder)
     os.close(private.open_private_file(tmp_path / "file"))
     private.make_private_file(tmp_path / "file")
-    private.make_folder(tmp_path / "link")
+    private.make_private_folder(tmp_path / "link")
+    assert mode(folder) == 0o755
     assert (secret.stat().st_uid, folder.stat().st_uid) == (0, 0)
 
 
