@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from trackingsite.sqlite import locks
+from trackingsite.sqlite import base, locks
 
 ENVIRONMENT = """
 import os, sys, time
@@ -201,3 +201,55 @@ def test_the_shared_lock_is_free_after_commit_rollback_and_failure() -> None:
     with pytest.raises(DatabaseError), connection.cursor() as cursor:
         cursor.execute("INSERT INTO no_such_table VALUES (1)")
     assert is_free()
+
+
+class Patient:
+    """A connection of ours whose statement finds the lock taken, and a clock that only its pauses move."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: int = sqlite3.SQLITE_BUSY) -> None:
+        self.now, self.pauses, self.told, self.error = 100.0, [], [], error
+        monkeypatch.setattr(base.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(base.time, "sleep", self.sleep)
+        self.connection = base.DatabaseWrapper({"NAME": ":memory:", "OPTIONS": {}})
+        self.connection.connection = self
+        self.connection._patience = 10.0
+
+    def execute(self, statement: str) -> None:
+        self.told.append(statement)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def taken_for(self, looks: int) -> Any:
+        def statement() -> str:
+            if len(self.pauses) < looks:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = self.error
+                raise error
+            return "done"
+
+        return self.connection.patiently(statement)
+
+
+def test_who_has_waited_longest_looks_for_the_lock_as_often_as_who_came_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = Patient(monkeypatch)
+    assert patient.taken_for(1000) == "done"
+    assert max(patient.pauses) == base.LOOKS[1]
+    assert patient.told == ["PRAGMA busy_timeout = 0", "PRAGMA busy_timeout = 10000"]
+
+
+def test_who_waits_for_the_lock_gives_up_when_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = Patient(monkeypatch)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        patient.taken_for(10**9)
+    assert 10 <= patient.now - 100 < 10.01
+    assert patient.told[-1] == "PRAGMA busy_timeout = 10000"
+
+
+def test_what_waiting_does_not_help_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY_SNAPSHOT):
+        patient = Patient(monkeypatch, error)
+        with pytest.raises(sqlite3.OperationalError):
+            patient.taken_for(1)
+        assert patient.pauses == []

@@ -1,9 +1,10 @@
 """SQLite for several processes that write: Django's backend with our pragmas and fair writers.
 
-SQLite has no queue for writers: its busy handler polls. Beside an ingester that writes in a loop nearly every other write
-failed with "database is locked". So whoever writes holds a shared `flock` while it waits for the write lock and while it
-has it, and whoever writes in bulk calls `give_way()` between batches: no error then, and a p95 of 101 ms for API writes
-beside an ingester that is busy 61 % of the time. No caller sees any of it.
+SQLite has no queue for writers: its busy handler polls, and the longer one has waited the more seldom. Beside an ingester that
+writes in a loop nearly every other write failed with "database is locked". So whoever writes holds a shared `flock` while it waits
+for the write lock and while it has it, and whoever writes in bulk calls `give_way()` between batches: no error then, and a p95 of
+101 ms for API writes beside an ingester that is busy 61 % of the time. And all look for the write lock equally often, see
+`patiently`. No caller sees any of it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from django.db.backends.sqlite3 import base
@@ -20,6 +24,9 @@ from django.db.backends.sqlite3 import base
 from trackingsite.sqlite import locks
 
 WRITES = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP)\b", re.IGNORECASE)
+
+#: Between two looks for the write lock, in seconds: twice as long each time, up to the second number.
+LOOKS = (0.0005, 0.002)
 
 #: FULL: a webhook is answered when its events would survive the power. (Hits are safe in the spool before they come here.)
 #: No mmap: it made nothing faster, and an export of a large file looked as big as the file.
@@ -43,6 +50,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     _writers: int | None = None
     _user: int | None = None
     _sizes = USUAL
+    _patience = 0.0  # seconds, as SQLite has them too
     #: SQLite changes it with each commit of another connection.
     _data_version = 0
 
@@ -63,6 +71,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection = super().get_new_connection(conn_params)
         for pragma in (*PRAGMAS, *self._sizes):
             connection.execute(pragma)
+        self._patience = conn_params["timeout"]
         return connection
 
     def create_cursor(self, name: str | None = None) -> Any:
@@ -141,13 +150,38 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def busy_timeout(self, seconds: float) -> Iterator[None]:
         """Wait for locks this long at most, instead of as long as the settings say."""
         self.ensure_connection()
-        before = self.connection.execute("PRAGMA busy_timeout").fetchone()[0]
-        self.connection.execute(f"PRAGMA busy_timeout = {max(0, int(seconds * 1000))}")
+        before, self._patience = self._patience, max(0.0, seconds)
+        self._tell_sqlite(self._patience)
         try:
             yield
         finally:
+            self._patience = before
             if self.connection is not None:
-                self.connection.execute(f"PRAGMA busy_timeout = {before}")
+                self._tell_sqlite(before)
+
+    def patiently(self, statement: Callable[[], Any]) -> Any:
+        """What a statement returns that takes the write lock and leaves nothing behind when it does not get it.
+
+        SQLite looks for a lock the more seldom the longer it waits, at last ten times a second, so who has waited longest gets it
+        last. Beside one script that writes in a loop a write took 1.8 s at worst, with three of them on a busy machine 7.4; looked
+        for like this, 0.05 and 0.36 s, for a fifth fewer writes in all.
+        """
+        began, pause = time.monotonic(), LOOKS[0]
+        self._tell_sqlite(0)
+        try:
+            while True:
+                try:
+                    return statement()
+                except self.Database.OperationalError as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() - began >= self._patience:
+                        raise
+                time.sleep(pause)
+                pause = min(2 * pause, LOOKS[1])
+        finally:
+            self._tell_sqlite(self._patience)
+
+    def _tell_sqlite(self, patience: float) -> None:
+        self.connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
 
     def _start_transaction_under_autocommit(self) -> None:
         self._hold_writers()
@@ -192,13 +226,18 @@ class FairCursor(base.SQLiteCursorWrapper):
     database: DatabaseWrapper
 
     def execute(self, query: str, params: Any = None) -> Any:
-        if self.database.in_atomic_block or not WRITES.match(query):
+        if self.database.in_atomic_block:
             return super().execute(query, params)
+        execute = partial(super().execute, query, params)
+        if query.startswith("BEGIN"):  # `_start_transaction_under_autocommit` holds the shared lock, for longer than this
+            return self.database.patiently(execute)
+        if not WRITES.match(query):
+            return execute()
         with self.database.writing():
-            return super().execute(query, params)
+            return self.database.patiently(execute)
 
     def executemany(self, query: str, param_list: Any) -> Any:
         if self.database.in_atomic_block or not WRITES.match(query):
             return super().executemany(query, param_list)
-        with self.database.writing():
+        with self.database.writing():  # not `patiently`: each row is committed by itself
             return super().executemany(query, param_list)
