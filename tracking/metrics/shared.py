@@ -95,17 +95,21 @@ class Counters:
         """What all processes counted, now. Puts away the pages of those that are dead."""
         with self._alone() as alone:
             numbers, folded = self._load()
-            dead, own = [], self._page and self._page.path
+            dead, living, own = [], [], self._page and self._page.path
             for path in self._pages():
                 found = None if path.name in folded or path == own else read_page(path, self._owners())
                 if found is None:
                     continue
                 page, alive = found
-                if not alive:
+                if alive:
+                    living.append(page)
+                else:
                     dead.append(path)
-                numbers.take(page, alive=alive)
+                    numbers.take(page, alive=False)
             if (dead or folded) and alone:
                 self._store(numbers.totals, {*folded, *(path.name for path in dead)})
+        for page in living:  # after the totals of the dead were stored
+            numbers.take(page, alive=True)
         with self._lock:
             numbers.take(self._own(), alive=True)
         return numbers
@@ -231,9 +235,12 @@ class Counters:
             owner = self.folder.stat()
             if os.geteuid() not in (0, owner.st_uid):
                 return False
-            new.write_bytes(orjson.dumps({"totals": totals, "folded": sorted(name for name in folded if (place / name).exists())}))
-            new.chmod(0o600)
-            os.chown(new, owner.st_uid, owner.st_gid)  # root asks too, and those who count must be able to read it
+            new.unlink(missing_ok=True)
+            # a new file: root asks too, and must write into none that the folder's owner has put there
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as file:
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)  # those who count must be able to read it
+                file.write(orjson.dumps({"totals": totals, "folded": sorted(name for name in folded if (place / name).exists())}))
             new.replace(self.folder / TOTALS)
         except OSError:
             with suppress(OSError):

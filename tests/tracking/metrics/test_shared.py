@@ -99,6 +99,31 @@ def test_what_a_process_counted_outlives_it_and_leaves_no_page(counters: Counter
     assert list(memory.iterdir()) == []
 
 
+def test_a_death_does_not_put_away_what_the_living_count(counters: Counters, other: Process, memory: Path, spool: Path) -> None:
+    counters.add("hits", 1)
+    other.count("hits", 10)
+    for n in range(1, 4):
+        dead = Process(spool, memory)
+        dead.count("hits", 100)
+        dead.kill()
+        for _ in range(2):
+            assert counters.read().totals == {"hits": 11 + n * 100}
+    other.count("hits", 10)
+    assert counters.read().totals == {"hits": 321}
+
+
+def test_totals_are_written_into_a_new_file_alone(counters: Counters, other: Process, spool: Path, tmp_path: Path) -> None:
+    """Root asks too, in a folder that is another user's."""
+    precious = tmp_path / "precious"
+    precious.write_text("as before")
+    (spool / f".{shared.TOTALS}.new").symlink_to(precious)
+    other.count("hits", 5)
+    other.kill()
+    assert counters.read().totals == {"hits": 5}
+    assert precious.read_text() == "as before"
+    assert (spool / shared.TOTALS).stat().st_mode & 0o777 == 0o600
+
+
 def test_a_process_that_ends_well_puts_its_page_away_itself(other: Process, memory: Path, spool: Path) -> None:
     other.count("hits", 5)
     assert len(list(memory.iterdir())) == 1
@@ -204,11 +229,11 @@ def test_on_a_full_disk_pages_stay_and_are_counted(
     other.count("hits", 5)
     other.kill()
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(Path, "replace", full)
         for _ in range(2):
             assert counters.read().totals == {"hits": 5}
         assert len(list(memory.iterdir())) == 1
