@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -11,7 +10,7 @@ from campaigns.models import Campaign, Message
 
 #: Away, locked, damaged or without our tables: all the same to who asks.
 NO_ANSWER = (DatabaseError, InterfaceError)
-#: How long a locked SQLite database is waited for, in seconds. (PostgreSQL has its connect_timeout.)
+#: How long an answer is waited for, in seconds, once there is a connection (which has its own limit on PostgreSQL).
 PATIENCE = 1.0
 
 
@@ -27,16 +26,29 @@ def database_trouble() -> str:
         with brief():
             connection.ensure_connection()
             Campaign.objects.exists()
+            if connection.vendor == "postgresql" and _is_read_only():
+                return "ReadOnlySqlTransaction"
     except NO_ANSWER as error:
         return type(error).__name__
     return ""
 
 
-@contextmanager
-def brief() -> Iterator[None]:
-    """Wait for locks no longer than PATIENCE."""
-    if connection.vendor == "sqlite":
-        with connection.busy_timeout(PATIENCE):  # type: ignore[attr-defined]
-            yield
-    else:
-        yield
+def _is_read_only() -> bool:
+    """Whether nothing can be written: a standby that took over, a disk that is nearly full."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_read_only")
+        return cursor.fetchone()[0] == "on"  # type: ignore[no-any-return]
+
+
+def brief() -> AbstractContextManager[None]:
+    """Wait for answers no longer than PATIENCE."""
+    return answered_within(PATIENCE)
+
+
+def answered_within(seconds: float) -> AbstractContextManager[None]:
+    """The block's queries wait so long at most, for locks too (on SQLite for these alone). Then they raise OperationalError.
+
+    In another Django project, on PostgreSQL by Django's own backend, there is no such limit.
+    """
+    limited = getattr(connection, "busy_timeout", None)
+    return limited(seconds) if limited is not None else nullcontext()

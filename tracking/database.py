@@ -246,7 +246,8 @@ def _lacking() -> list[str]:
         lacking.append("CONF = tracking.conf.Conf()")
     if not hasattr(settings, "TRACKING_STORE_IP"):
         lacking.append("TRACKING_STORE_IP = CONF.store_ip")
-    if settings.DATABASES.get("default", {}).get("ENGINE") not in ("trackingsite.sqlite", "django.db.backends.postgresql"):
+    engines = ("trackingsite.sqlite", "trackingsite.postgresql", "django.db.backends.postgresql")
+    if settings.DATABASES.get("default", {}).get("ENGINE") not in engines:
         lacking.append("'trackingsite.sqlite' or PostgreSQL as the database's ENGINE")
     return lacking
 

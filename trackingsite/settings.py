@@ -106,14 +106,18 @@ TEMPLATES = [
     }
 ]
 
+#: In seconds, but for the second one: a PostgreSQL that no packet comes back from is found out in less than a minute, and not in TCP's
+#: quarter of an hour.
+_NETWORK = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3}
+
 if CONF.database_url:
     DATABASES: dict[str, dict[str, Any]] = {
         "default": {
             **CONF.database_url,
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": "trackingsite.postgresql",
             "CONN_MAX_AGE": 600,
             "CONN_HEALTH_CHECKS": True,
-            "OPTIONS": {**CONF.database_url.get("OPTIONS", {}), "connect_timeout": 5},  # type: ignore[dict-item]
+            "OPTIONS": {**_NETWORK, **CONF.database_url.get("OPTIONS", {})},  # type: ignore[dict-item]
         }
     }
 else:
