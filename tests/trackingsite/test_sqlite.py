@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -208,8 +209,7 @@ class Patient:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: int = sqlite3.SQLITE_BUSY) -> None:
         self.now, self.pauses, self.told, self.error = 100.0, [], [], error
-        monkeypatch.setattr(base.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(base.time, "sleep", self.sleep)
+        monkeypatch.setattr(base, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
         self.connection = base.DatabaseWrapper({"NAME": ":memory:", "OPTIONS": {}})
         self.connection.connection = self
         self.connection._patience = 10.0
@@ -253,3 +253,31 @@ def test_what_waiting_does_not_help_is_said_at_once(monkeypatch: pytest.MonkeyPa
         with pytest.raises(sqlite3.OperationalError):
             patient.taken_for(1)
         assert patient.pauses == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_thread_that_ends_leaves_no_lock_file_open() -> None:
+    import gc
+    import threading
+
+    from django.db import connection
+
+    from campaigns.models import Campaign
+
+    if connection.vendor != "sqlite":
+        pytest.skip("of SQLite alone")
+
+    def ask() -> None:
+        thread = threading.Thread(target=Campaign.objects.exists)
+        thread.start()
+        thread.join()
+
+    def opened() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    ask()
+    before = opened()
+    for _ in range(20):
+        ask()
+    assert opened() <= before

@@ -14,6 +14,7 @@ import os
 import re
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -48,7 +49,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """Django's SQLite backend. Every `atomic()` takes the write lock at once (IMMEDIATE), so none fails half-way for it."""
 
     _writers: int | None = None
-    _user: int | None = None
+    _in_bulk = False
+    #: Close what is open of the lock files; the end of a thread does too, with its connection.
+    _locks: tuple[weakref.finalize[Any, Any], ...] = ()
     _sizes = USUAL
     _patience = 0.0  # seconds, as SQLite has them too
     #: SQLite changes it with each commit of another connection.
@@ -64,8 +67,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not self.is_in_memory_db():
             self._close_locks()
             try:
-                self._user = locks.register_user(self.settings_dict["NAME"])
+                user = locks.register_user(self.settings_dict["NAME"])
+                if user is not None:
+                    self._close_at_end(user)
                 self._writers = locks.open_lock(self.settings_dict["NAME"], "writers")
+                self._close_at_end(self._writers)
             except OSError as error:
                 raise self.Database.OperationalError(f"unable to open {error.filename}: {error.strerror}") from error
         connection = super().get_new_connection(conn_params)
@@ -124,15 +130,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         Without `synced` the power may take their commits back, never a part of one, nor those of others.
         """
         self.ensure_connection()
-        descriptor, self._writers = self._writers, None
+        before, self._in_bulk = self._in_bulk, True
         try:
             with self.busy_timeout(patience), nullcontext() if synced else self._unsynced():
                 yield
         finally:
-            if self._writers is None:
-                self._writers = descriptor
-            elif descriptor is not None:  # a new connection was made in the block
-                os.close(descriptor)
+            self._in_bulk = before
 
     @contextmanager
     def _unsynced(self) -> Iterator[None]:
@@ -204,11 +207,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._release_writers()
 
     def _hold_writers(self) -> None:
-        if self._writers is not None:
+        if self._writers is not None and not self._in_bulk:
             fcntl.flock(self._writers, fcntl.LOCK_SH)
 
     def _release_writers(self) -> None:
-        if self._writers is not None:
+        if self._writers is not None and not self._in_bulk:
             fcntl.flock(self._writers, fcntl.LOCK_UN)
 
     def _close(self) -> None:
@@ -216,10 +219,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._close_locks()
 
     def _close_locks(self) -> None:
-        for descriptor in (self._writers, self._user):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._writers = self._user = None
+        for close in self._locks:
+            close()
+        self._locks, self._writers = (), None
+
+    def _close_at_end(self, descriptor: int) -> None:
+        self._locks += (weakref.finalize(self, os.close, descriptor),)
 
 
 class FairCursor(base.SQLiteCursorWrapper):
