@@ -138,11 +138,10 @@ _told_often = lru_cache(maxsize=MAX_HEADS)(_told)
 
 def _texts(headers: Headers) -> dict[str, str]:
     """As WSGI has them: Latin-1, repeated ones joined by commas."""
-    texts: dict[str, str] = {}
-    for raw, value in headers:
-        name, text = raw.decode(), value.decode("latin-1")
-        texts[name] = f"{texts[name]},{text}" if name in texts else text
-    return texts
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    return {name.decode(): b",".join(found).decode("latin-1") for name, found in values.items()}
 
 
 def read_hit(

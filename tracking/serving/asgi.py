@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,9 @@ PIECE_SECONDS = 0.1
 
 Scope = dict[str, Any]
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+#: A parameter as `tracking.hits.redirect.read_link` finds it.
+_SIGNATURE = re.compile(rb"(?:^|&)(?:amp;)?sig=")
+
 T = TypeVar("T")
 
 
@@ -277,7 +281,7 @@ def pool_of(scope: Scope) -> str:
     if (
         path.startswith("/track/pixel/")
         or path.rstrip("/") == "/health"
-        or (path.startswith("/track/redirect/") and b"sig=" in scope["query_string"])
+        or (path.startswith("/track/redirect/") and _SIGNATURE.search(scope["query_string"]))
     ):
         return "hit"
     return "request"

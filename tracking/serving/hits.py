@@ -31,6 +31,8 @@ logger = logging.getLogger("tracking.serving")
 
 #: Hits of one connection that wait for their answers. Who sends more at once goes Django's way, where reading is paused.
 MAX_IN_HAND = 128
+#: The same of all connections, while one sync takes long: their lines may be 9 kB each.
+MAX_WAITING = 10_000
 
 
 class HitDesk:
@@ -52,6 +54,8 @@ class HitDesk:
 
     def take(self, protocol: HitProtocol, address: Address, head: Head) -> int:
         """The status with which a hit will be answered; 0 when the request is none."""
+        if len(self._waiting) >= MAX_WAITING:
+            return 0
         hit = read_hit(address, head, protocol.peer, now_ms(), self.trusted, self.keys())
         if hit is None:
             return 0
