@@ -8,9 +8,11 @@ same, applies them and moves it. So any number of processes may drain at once an
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from campaigns.apply import apply
-from campaigns.events import TrackingEvent
+from campaigns.events import TrackingEvent, now_ms
 from campaigns.sql.common import give_way
+from tracking.brief_queries import answered_within
 from tracking.ingest.pace import HOLD_SECONDS, SHARED_HOLD_SECONDS, Deadline, Pace
 from tracking.metrics.names import count_ingested
 from tracking.metrics.shared import process_counters
@@ -44,11 +47,20 @@ AWAY = (OperationalError, InterfaceError)
 #: What the data are when they cannot be applied, however often it is tried.
 BAD_DATA = (DatabaseError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
 
+#: A clock that is further ahead, in milliseconds, is not believed: the hit was when it came here.
+DAY = 86_400_000
+#: How often the same is said of the same segment.
+SAY_SECONDS = 60.0
+_said: dict[str, float] = {}
+
 #: Positions as this process last saw them committed, so that a read with nothing pending costs no query.
 _positions: dict[str, int] = {}
 
 
 _pace = Pace()
+
+#: In one process one thread drains at a time: others would read the same lines, to find them applied by the first.
+_draining = threading.Lock()
 
 #: What is drained: they have a name for their position, a size, and lines.
 Source = Segment | NginxLog
@@ -99,11 +111,9 @@ def drain_sources(sources: Iterable[Source], budget: float | None = None, go_on:
         return 0
     deadline = Deadline(None if budget is None else time.monotonic() + budget)
     try:
-        with _patience(deadline):
-            read_positions(waiting)
-        for source in waiting:
-            if not _drain_source(source, deadline, go_on) or deadline.passed:
-                break
+        with _one_at_a_time(deadline) as in_turn:
+            if in_turn:
+                _drain_in_turn(waiting, deadline, go_on)
     except AWAY:
         forget_positions()  # a database that fell takes its last commits back
         if budget is None:
@@ -111,6 +121,31 @@ def drain_sources(sources: Iterable[Source], budget: float | None = None, go_on:
         if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
     return unread(waiting)
+
+
+@contextmanager
+def _one_at_a_time(deadline: Deadline) -> Iterator[bool]:
+    """Whether it is this thread's turn before the deadline. Who holds the database's locks already waits for nobody."""
+    if connection.in_atomic_block:
+        yield True
+    elif _draining.acquire(timeout=-1 if deadline.left is None else deadline.left):
+        try:
+            yield True
+        finally:
+            _draining.release()
+    else:
+        yield False
+
+
+def _drain_in_turn(sources: Sequence[Source], deadline: Deadline, go_on: GoOn | None) -> None:
+    waiting = [source for source in sources if _unread(source)]
+    if not waiting:
+        return  # another thread has done it
+    with _patience(deadline):
+        read_positions(waiting)
+    for source in waiting:
+        if not _drain_source(source, deadline, go_on) or deadline.passed:
+            break
 
 
 def drain_once(sources: Sequence[Source] | None = None, go_on: GoOn | None = None) -> bool:
@@ -149,34 +184,50 @@ def _drain_source(source: Source, deadline: Deadline, go_on: GoOn | None) -> boo
             lines = source.read_lines(position, _pace.lines(_hold(deadline), deadline.left))
             if not lines:
                 if torn := source.read_torn(position):
-                    _apply_lines(source.name, position, [torn], deadline, torn=True)
+                    _apply_lines(source.name, position, [torn], deadline, source, torn=True)
                 break
-            _apply_lines(source.name, position, lines, deadline)
+            _apply_lines(source.name, position, lines, deadline, source)
         if _positions.get(source.name, 0) >= source.size:
             source.put_away()
     except FileNotFoundError:  # another process was done with it first
         _positions[source.name] = source.size
+    except OSError as error:  # it cannot be read, or put away; the others can
+        _say(source.name, error)
     return True
 
 
-def _apply_lines(name: str, position: int, lines: Sequence[Line], deadline: Deadline, *, torn: bool = False) -> None:
-    """Apply lines that begin at `position`, and remember where the segment's position is then."""
+def _say(name: str, error: OSError) -> None:
+    """Warn, but not ten times a second."""
+    now = time.monotonic()
+    if now - _said.get(name, float("-inf")) >= SAY_SECONDS:
+        _said[name] = now
+        logger.warning("segment %s is in trouble and waits: %s", name, error)
+
+
+def _apply_lines(
+    name: str, position: int, lines: Sequence[Line], deadline: Deadline, source: Source | None = None, *, torn: bool = False
+) -> None:
+    """Apply lines that begin at `position`, and remember where the segment's position is then. They are of `source`, unless that is
+    another machine's. Raises FileNotFoundError when it is gone."""
+    error = "its writer ended in the middle of it" if torn else None
     try:
-        _positions[name] = _apply_batch(name, position, lines, deadline, error="its writer ended in the middle of it" if torn else None)
+        _positions[name] = _apply_batch(name, position, lines, deadline, source, error)
     except AWAY:
         raise
-    except BAD_DATA as error:
+    except BAD_DATA as bad:
         if len(lines) == 1:
-            logger.warning("a line of %s at %d goes to the dead letters: %s", name, position, error)
-            _positions[name] = _apply_batch(name, position, lines, deadline, error=f"{type(error).__name__}: {error}")
+            logger.warning("a line of %s at %d goes to the dead letters: %s", name, position, bad)
+            _positions[name] = _apply_batch(name, position, lines, deadline, source, f"{type(bad).__name__}: {bad}")
             return
         middle = len(lines) // 2
-        _apply_lines(name, position, lines[:middle], deadline)
+        _apply_lines(name, position, lines[:middle], deadline, source)
         if _positions[name] == lines[middle].start:
-            _apply_lines(name, lines[middle].start, lines[middle:], deadline)
+            _apply_lines(name, lines[middle].start, lines[middle:], deadline, source)
 
 
-def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: Deadline, error: str | None = None) -> int:
+def _apply_batch(
+    name: str, position: int, lines: Sequence[Line], deadline: Deadline, source: Source | None, error: str | None = None
+) -> int:
     """One transaction. Returns the segment's position after it: another's, when another process was there first.
 
     With `error` the lines go to the dead letters instead.
@@ -185,6 +236,9 @@ def _apply_batch(name: str, position: int, lines: Sequence[Line], deadline: Dead
     events, lost, letters = _parse(name, lines) if error is None else ([], 0, [_letter(name, line, error) for line in lines])
     with _patience(deadline), _transaction(), connection.cursor() as cursor:
         cursor.execute("INSERT INTO spool_positions (segment, position) VALUES (%s, 0) ON CONFLICT DO NOTHING", [name])
+        if cursor.rowcount > 0 and source is not None and not source.is_here():
+            # no new one: it was applied, kept and forgotten while these lines were in hand (a clock was put forward)
+            raise FileNotFoundError(name)
         lock = " FOR UPDATE" if connection.vendor == "postgresql" else ""
         cursor.execute(f"SELECT position FROM spool_positions WHERE segment = %s{lock}", [name])
         current: int = cursor.fetchone()[0]
@@ -245,7 +299,7 @@ def _count_ingested(events: Sequence[TrackingEvent], unknown: int, dead: int) ->
 
 
 def _parse(name: str, lines: Sequence[Line]) -> tuple[list[TrackingEvent], int, list[DeadLetter]]:
-    events, lost, letters = [], 0, []
+    events, lost, letters, now = [], 0, [], now_ms()
     for line in lines:
         try:
             said = parse_line(line.data)
@@ -254,8 +308,10 @@ def _parse(name: str, lines: Sequence[Line]) -> tuple[list[TrackingEvent], int, 
             continue
         if isinstance(said, Lost):
             lost += said.hits
-        else:
-            events.append(said)
+            continue
+        if said.occurred_at > now + DAY:
+            said.occurred_at = now
+        events.append(said)
     return events, lost, letters
 
 
@@ -286,7 +342,7 @@ def _transaction() -> Iterator[None]:
 
 @contextmanager
 def _patience(deadline: Deadline) -> Iterator[None]:
-    """Wait for locks no longer than the deadline allows; and never count as a writer that others have to give way to.
+    """Wait for the database no longer than the deadline allows; and never count as a writer that others have to give way to.
 
     Commits are not synced: one that the power takes back takes its position back, and the segment is kept and applied again.
     """
@@ -297,13 +353,8 @@ def _patience(deadline: Deadline) -> Iterator[None]:
     elif left is None or connection.in_atomic_block:
         yield
     else:
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = %s", [f"{max(1, int(left * 1000))}ms"])
-        try:
+        with answered_within(left):
             yield
-        finally:
-            with suppress(DatabaseError, InterfaceError), connection.cursor() as cursor:
-                cursor.execute("SET lock_timeout = 0")
 
 
 def tidy(folder: Path | None = None) -> None:
@@ -334,3 +385,12 @@ def tidy(folder: Path | None = None) -> None:
         _positions.pop(path.name, None)
     if gone:  # after the files: a file without a position would be applied again
         SpoolPosition.objects.filter(pk__in=[path.name for path in gone]).delete()
+
+
+def _after_fork() -> None:
+    """A child's threads are its own."""
+    global _draining
+    _draining = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

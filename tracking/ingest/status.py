@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from tracking.spool.disk import Disk, disk_under
 
 #: Who lost a hit so many seconds ago may lose the next one too. A writer tries its disk again after one.
 LOSING_SECONDS = 10
+#: Lines in which the time of the oldest hit is looked for.
+_LOOKED_AT = 50
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,13 @@ def can_write(disk: Disk, numbers: Numbers) -> bool:
 
 
 def _age(source: Source, position: int) -> float:
-    """Seconds since the hit at the position; 0 where it does not say."""
+    """Seconds since the first hit from the position on; a loss, or garbage, does not say when it was. 0 where none does."""
     try:
-        lines = source.read_lines(position, 1)
-        at = orjson.loads(lines[0].data)["at"] if lines else None
-        return max(0.0, round(time.time() - at / 1000, 3)) if isinstance(at, int) else 0.0
-    except (OSError, ValueError, KeyError, TypeError):
+        lines = source.read_lines(position, _LOOKED_AT)
+    except OSError:
         return 0.0
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            seconds: float = time.time() - orjson.loads(line.data)["at"] / 1000
+            return max(0.0, round(seconds, 3))
+    return 0.0

@@ -114,6 +114,10 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
                 timer.due = 0.0  # it may come back without its last commits
             stop.wait(pause)
             pause = min(pause * 2, RETRY_SECONDS[1])
+        except Exception:  # a mistake of ours: whoever ended for it would begin again, and meet it again
+            logger.exception("ingestion failed, trying again in %.1f s", pause)
+            stop.wait(pause)
+            pause = min(pause * 2, RETRY_SECONDS[1])
     with suppress(*AWAY):
         work.finish()
         drain_logs(1.0)  # the rest is there at the next start, too

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tracking.spool.lines import MAX_LINE
 
 SUFFIX = ".jsonl"
+#: Names that a position can have. Whatever else is in the folder is left alone, as is what is no file.
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,74}\.jsonl")
 #: Where segments go that have no writer and are applied to their end; kept for a while, for a database that lost commits.
 APPLIED = "applied"
 #: However little shall be kept: who read lines just before another process applied them must find their position still there, in seconds.
@@ -21,6 +26,8 @@ LEAST_SECONDS = 60
 _GARBAGE_BYTES = 1024 * 1024
 #: Bytes of a line as most are, and of as many as are read at once.
 _USUAL_LINE, _BLOCK_BYTES = 500, 2 * 1024 * 1024
+#: After so many bytes no further line is read for a batch, however many it may have: lines of 17 kB can be had for the asking.
+BATCH_BYTES = 8 * 1024 * 1024
 
 
 class Line(NamedTuple):
@@ -51,6 +58,10 @@ class Segment:
         tail, end = read_tail(self.path, position, MAX_LINE)
         return Line(position, end, tail) if tail else None
 
+    def is_here(self) -> bool:
+        """Whether it is still among those to read."""
+        return self.path.exists()
+
     def put_away(self) -> None:
         """Put it with the applied ones, it is applied to its end: if its writer is gone and wrote nothing since we looked."""
         with suppress(FileNotFoundError):
@@ -60,13 +71,13 @@ class Segment:
 
 def segments(folder: Path) -> list[Segment]:
     """The segments to read, oldest first. Empty when there is no spool yet."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [Segment(Path(entry.path), entry.stat().st_size) for entry in entries if entry.name.endswith(SUFFIX)]
-    except (FileNotFoundError, NotADirectoryError):  # no spool yet, or a segment that just went to the applied ones
-        if not folder.is_dir():
-            return []
-        return segments(folder)
+    found = []
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _NAME.fullmatch(entry.name):
+                with suppress(FileNotFoundError):  # it went to the applied ones just now
+                    if entry.is_file(follow_symlinks=False):
+                        found.append(Segment(Path(entry.path), entry.stat(follow_symlinks=False).st_size))
     return sorted(found, key=lambda segment: segment.name)
 
 
@@ -75,7 +86,10 @@ def applied_segments(folder: Path) -> list[Segment]:
 
 
 def read_lines(path: Path, position: int, upto: int, most: int) -> list[Line]:
-    """Whole lines that begin at `position` or later and before `upto`, `most` of them at most. A tail without a newline is left."""
+    """Whole lines that begin at `position` or later and before `upto`, `most` of them at most, and few where they are long.
+
+    A tail without a newline is left.
+    """
     with path.open("rb") as file:
         return whole_lines(file, position, upto, most)
 
@@ -83,6 +97,7 @@ def read_lines(path: Path, position: int, upto: int, most: int) -> list[Line]:
 def whole_lines(file: BinaryIO, position: int, upto: int, most: int) -> list[Line]:
     """The same of a file that is open. Garbage without an end is not held in memory."""
     lines: list[Line] = []
+    upto = min(upto, position + BATCH_BYTES)
     while len(lines) < most and position < upto:
         file.seek(position)
         block = file.read(min((most - len(lines)) * _USUAL_LINE, _BLOCK_BYTES))
@@ -140,10 +155,19 @@ def has_writer(path: Path) -> bool:
 def put_with_applied(path: Path) -> None:
     """Move a segment that is done out of the readers' way."""
     target = path.parent / APPLIED
-    target.mkdir(exist_ok=True)
+    _make_like(target, path.parent)
     with suppress(FileNotFoundError):  # another process was quicker
         os.utime(path)  # it is kept from now on, however late it was applied
         path.rename(target / path.name)
+
+
+def _make_like(folder: Path, parent: Path) -> None:
+    """A folder in another that belongs to the same user: root applies segments too, and must not keep others from it."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            owner = parent.stat()
+            os.chown(folder, owner.st_uid, owner.st_gid)
 
 
 def take_back(path: Path) -> None:
@@ -155,11 +179,17 @@ def take_back(path: Path) -> None:
 def past_keeping(folder: Path, seconds: int, size: int) -> list[Path]:
     """Applied segments that are older than `seconds`, and the oldest of those that take more than `size` bytes together."""
     kept, going, now = 0, [], time.time()
-    for segment in reversed(applied_segments(folder)):
-        with suppress(FileNotFoundError):
-            age = now - segment.path.stat().st_mtime
-            if age > LEAST_SECONDS and (age > seconds or kept + segment.size > size):
-                going.append(segment.path)
-            else:
-                kept += segment.size
+    for applied_at, segment in sorted(_by_time(applied_segments(folder)), key=itemgetter(0), reverse=True):
+        age = now - applied_at
+        if age > LEAST_SECONDS and (age > seconds or kept + segment.size > size):
+            going.append(segment.path)
+        else:
+            kept += segment.size
     return going[::-1]
+
+
+def _by_time(segments: Iterable[Segment]) -> Iterator[tuple[float, Segment]]:
+    """With when they were put away. (Their names have the times of writers' clocks.)"""
+    for segment in segments:
+        with suppress(FileNotFoundError):
+            yield segment.path.stat().st_mtime, segment

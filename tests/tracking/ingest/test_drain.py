@@ -67,7 +67,7 @@ def test_a_drainer_that_finds_the_position_moved_applies_nothing(message: Messag
     SpoolPosition.objects.create(segment=segment.name, position=segment.size)
     drain_module._positions[segment.name] = 0
     lines = reader.read_lines(segment.path, 0, segment.size, 10)
-    assert drain_module._apply_batch(segment.name, 0, lines, drain_module.Deadline(None)) == segment.size
+    assert drain_module._apply_batch(segment.name, 0, lines, drain_module.Deadline(None), segment) == segment.size
     assert not Event.objects.exists()
 
 

@@ -1,0 +1,224 @@
+"""What must not keep ingestion or a read from its work: odd things in the spool's folder, long lines, many readers, odd clocks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection, transaction
+
+from campaigns.events import EventKind, now_ms
+from campaigns.models import Event, Message
+from tracking.ingest import drain as drain_module
+from tracking.ingest.drain import drain, pending, tidy
+from tracking.ingest.status import backlog
+from tracking.models import SpoolPosition
+from tracking.spool import reader, writer
+from tracking.spool.lines import hit_line, lost_line
+
+pytestmark = pytest.mark.django_db
+
+HOUR, DAY = 3_600_000, 86_400_000
+
+
+def folder() -> Path:
+    return settings.CONF.spool_dir
+
+
+def append(*lines: bytes) -> None:
+    assert writer.process_writer(folder()).append_many(lines)
+
+
+def hit(at: int | None = None) -> bytes:
+    return hit_line(EventKind.OPENED, "uuid-token", now_ms() if at is None else at)
+
+
+def dangling_link(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere")
+
+
+def link_to_a_segment(path: Path) -> None:
+    target = path.parent.parent / "elsewhere"
+    target.write_bytes(hit())
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        (b"0-a.jsonl", dangling_link),
+        (b"0-a.jsonl", link_to_a_segment),
+        (b"0-a.jsonl", Path.mkdir),
+        (b"0-a.jsonl", os.mkfifo),
+        (b"0-\xff.jsonl", Path.touch),
+        (b"0-%b.jsonl" % (b"a" * 100), Path.touch),
+    ],
+)
+def test_what_is_no_segment_is_left_alone(message: Message, name: bytes, make) -> None:
+    folder().mkdir(parents=True)
+    odd = folder() / os.fsdecode(name)
+    make(odd)
+    append(hit())
+    writer.close_writers()
+    assert drain() == 0
+    tidy()
+    assert Event.objects.count() == 1
+    assert backlog().segments == 0
+    assert odd.is_symlink() or odd.exists()
+
+
+def test_a_segment_that_cannot_be_put_away_keeps_nobody_from_the_others(message: Message, caplog: pytest.LogCaptureFixture) -> None:
+    folder().mkdir(parents=True)
+    (folder() / reader.APPLIED).touch()  # no folder: nothing can be moved into it
+    for _ in range(2):
+        append(hit())
+        writer.close_writers()
+    for _ in range(3):
+        assert drain(0.25) == 0
+    assert Event.objects.count() == 2
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"], "one for each, not one for each time"
+    (folder() / reader.APPLIED).unlink()
+    tidy()
+    assert len(reader.applied_segments(folder())) == 2
+
+
+def test_a_segment_that_cannot_be_read_waits_and_the_others_do_not(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(hit(), hit())
+    writer.close_writers()
+    append(hit())
+    bad = reader.segments(folder())[0]
+    really = reader.read_lines
+
+    def read_lines(path: Path, *rest: int) -> list[reader.Line]:
+        if path == bad.path:
+            raise OSError(5, "Input/output error")
+        return really(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "read_lines", read_lines)
+        assert drain() == bad.size
+        assert Event.objects.count() == 1
+    assert drain() == 0
+    assert Event.objects.count() == 3
+
+
+def test_a_folder_that_root_makes_is_its_parents_owners(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(tmp_path, 65534, 65534)
+    segment = tmp_path / "0-a.jsonl"
+    segment.write_bytes(b"x")
+    reader.put_with_applied(segment)
+    found = (tmp_path / reader.APPLIED).stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65534, 65534, 0o700)
+
+
+def test_a_batch_of_long_lines_has_few_of_them(message: Message) -> None:
+    line = hit().replace(b"}", b',"h":{"referer":"%b"}}' % (b"b" * 8000))
+    append(*[line] * 3000)
+    [segment] = reader.segments(folder())
+    sizes, position = [], 0
+    while lines := segment.read_lines(position, 20_000):
+        sizes.append(lines[-1].end - position)
+        position = lines[-1].end
+    assert position == segment.size
+    assert max(sizes) < reader.BATCH_BYTES + len(line)
+    assert len(sizes) > 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_threads_that_read_at_once_read_the_spool_once(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(*[hit()] * 500)
+    read, really = [], reader.read_lines
+
+    def read_lines(*arguments: object) -> list[reader.Line]:
+        lines = really(*arguments)  # type: ignore[arg-type]
+        read.append(len(lines))
+        time.sleep(0.01)
+        return lines
+
+    def work() -> None:
+        try:
+            left.append(drain(20))
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(reader, "read_lines", read_lines)
+    left: list[int] = []
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert left == [0] * 8
+    assert sum(read) == 500
+    assert Event.objects.count() == 500
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_for_another_thread_waits_no_longer_than_it_may(message: Message) -> None:
+    append(hit())
+    with drain_module._draining:
+        began = time.monotonic()
+        assert drain(0.1) > 0
+        assert time.monotonic() - began >= 0.1
+        with transaction.atomic():  # who holds the database's locks waits for nobody
+            assert drain(0.1) == 0
+
+
+@pytest.mark.parametrize(("ahead", "believed"), [(2 * HOUR, True), (2 * DAY, False), (7_000 * 365 * DAY, False)])
+def test_a_hit_of_a_clock_that_is_days_ahead_was_when_it_came(message: Message, ahead: int, believed: bool) -> None:
+    at = now_ms() + ahead
+    append(hit(at))
+    assert drain() == 0
+    occurred = Event.objects.values_list("occurred_at", flat=True).get()
+    assert (abs(occurred.timestamp() * 1000 - at) < 1000) is believed
+    assert occurred.timestamp() * 1000 <= now_ms() + DAY
+
+
+@pytest.mark.parametrize("jump", [0, 26 * 3600])
+def test_lines_in_hand_are_not_applied_again_when_a_clock_was_put_forward(message: Message, monkeypatch, jump: int) -> None:
+    append(hit())
+    writer.close_writers()
+    really, real_time = drain_module._apply_lines, time.time
+
+    def late(*arguments: object, **more: object) -> None:
+        monkeypatch.undo()
+        assert drain() == 0  # another process applies them,
+        monkeypatch.setattr(time, "time", lambda: real_time() + jump)
+        tidy()  # and forgets them
+        monkeypatch.undo()
+        really(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(drain_module, "_apply_lines", late)
+    drain()
+    message.refresh_from_db()
+    assert (Event.objects.count(), message.open_count) == (1, 1)
+    assert SpoolPosition.objects.count() == (0 if jump else 1)
+
+
+def test_segments_that_were_put_away_last_are_kept_whatever_their_names_say(db: None) -> None:
+    applied = folder() / reader.APPLIED
+    applied.mkdir(parents=True)
+    now = time.time()
+    for name, age in (
+        ("0000000002000-old1", 10_000),
+        ("0000000003000-old2", 9_000),
+        ("0000000001000-new1", 600),
+        ("0000000001500-new2", 300),
+    ):
+        path = applied / f"{name}.jsonl"
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (now - age, now - age))
+    assert [path.name[14:18] for path in reader.past_keeping(folder(), 90_000, 200)] == ["old1", "old2"]
+
+
+@pytest.mark.parametrize("before", [b"", lost_line(3), b"garbage\n" * 9])
+def test_the_oldest_hit_is_looked_for_behind_what_has_no_time(message: Message, before: bytes) -> None:
+    append(before, hit(now_ms() - HOUR))
+    assert backlog().lag == pytest.approx(3600, abs=60)
+    assert pending() > 0
