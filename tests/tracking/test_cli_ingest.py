@@ -138,6 +138,45 @@ def test_purge_asks_and_can_choose(cli: Cli, letter: DeadLetter) -> None:
     assert cli("email-tracking-cli ingest dead-letters purge --json", "y\n").json == {"purged": 1}
 
 
+def test_the_limit_is_that_of_every_action_oldest_first(cli: Cli, message: Message) -> None:
+    pks = [DeadLetter.objects.create(segment="s", position=n, line=hit(), error="was broken").pk for n in range(7)]
+
+    def left() -> list[int]:
+        return list(DeadLetter.objects.order_by("id").values_list("pk", flat=True))
+
+    assert [each["id"] for each in cli("email-tracking-cli ingest dead-letters --limit 2 --json").json] == pks[:2]
+    assert cli("email-tracking-cli ingest dead-letters replay --limit 2").out == "2 applied, 0 of no message, 0 failed\n"
+    assert left() == pks[2:]
+    assert cli("email-tracking-cli ingest dead-letters purge --limit 2", "y\n").err.startswith("Drop 2 dead letters for good?")
+    assert left() == pks[4:]
+    assert cli(f"email-tracking-cli ingest dead-letters purge --id {pks[5]} --id {pks[6]} --limit 1 -y").out == "Dropped 1 dead letter\n"
+    assert left() == [pks[4], pks[6]]
+
+
+def test_without_a_limit_all_are_tried_again_or_dropped(cli: Cli, message: Message) -> None:
+    DeadLetter.objects.bulk_create(DeadLetter(segment="s", position=n, line=b"{", error="no JSON") for n in range(101))
+    assert len(cli("email-tracking-cli ingest dead-letters --json").json) == 100
+    assert cli("email-tracking-cli ingest dead-letters replay --json").json == {"applied": 0, "unknown": 0, "failed": 101}
+    assert cli("email-tracking-cli ingest dead-letters purge -y").out == "Dropped 101 dead letters\n"
+
+
+@pytest.mark.parametrize("action", ["list", "replay", "purge -y"])
+@pytest.mark.parametrize(("ids", "said"), [("99", "99"), ("100 99", "99, 100"), ("0 -1", "-1, 0"), (str(2**63), str(2**63))])
+def test_an_id_that_is_none_is_refused_before_anything_is_done(cli: Cli, letter: DeadLetter, action: str, ids: str, said: str) -> None:
+    options = " ".join(f"--id {pk}" for pk in [letter.pk, *ids.split()])
+    ran = cli(f"email-tracking-cli ingest dead-letters {action} {options}")
+    assert ran == Ran(1, "", f"error: there is no dead letter {said}\n")
+    assert DeadLetter.objects.get() == letter
+
+
+def test_letters_that_fail_again_fail_the_command(cli: Cli, letter: DeadLetter) -> None:
+    DeadLetter.objects.create(segment="s", position=9, line=b"{", error="was broken")
+    failed = "error: 1 dead letter could not be applied again; `ingest dead-letters` says why\n"
+    assert cli("email-tracking-cli ingest dead-letters replay") == Ran(1, "1 applied, 0 of no message, 1 failed\n", failed)
+    ran = cli("email-tracking-cli ingest dead-letters replay --json")
+    assert (ran.status, ran.json, ran.err) == (1, {"applied": 0, "unknown": 0, "failed": 1}, failed)
+
+
 def test_recount_reports_and_puts_right(cli: Cli, message: Message) -> None:
     line = f"email-tracking-cli maintenance recount {message.campaign_id}"
     assert cli(line) == Ran(0, "1 campaign counted, 0 put right\n", "")

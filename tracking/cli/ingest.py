@@ -8,14 +8,17 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
+from django.db.models import QuerySet
 
 from campaigns.times import iso
 from tracking.cli import output
-from tracking.cli.base import INTERRUPTED_STATUS, Json, Limit, Undrained, Yes, new_group
+from tracking.cli.base import INTERRUPTED_STATUS, Failed, Json, Undrained, Yes, new_group
+from tracking.models import DeadLetter
 
 group = new_group("ingest", "Ingestion: from the spool of hits into the database.")
 
 LINE_SHOWN = 60
+LETTERS_SHOWN = 100
 
 
 @group.command("run", cls=Undrained)
@@ -111,28 +114,55 @@ def _stream(chunks: int | None, oldest_seconds: float | None) -> str:
 def dead_letters(
     action: Annotated[Literal["list", "replay", "purge"], typer.Argument(help="What to do with them.")] = "list",
     pk: Annotated[list[int] | None, typer.Option("--id", help="Only this one; give it several times.")] = None,
-    limit: Limit = 100,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="At most so many. Unless given, 100 are listed, all tried again or dropped.")
+    ] = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """List lines of the spool that could not be applied, try them again, or drop them for good."""
+    """List lines of the spool that could not be applied, try them again, or drop them for good. The oldest come first.
+
+    Trying again fails (status 1) where one could not be applied again; it stays, with the new reason.
+    """
     from tracking.ingest import dead_letters as letters
 
-    found = letters.letters() if pk is None else letters.letters().filter(pk__in=pk)
-    if action == "replay":
-        result = vars(letters.replay(found))
-        output.print_json(result) if as_json else output.say("{applied} applied, {unknown} of no message, {failed} failed".format(**result))
-    elif action == "purge":
-        count = found.count()
-        if count and not yes and not output.confirm(f"Drop {output.counted(count, 'dead letter')} for good?"):
-            raise typer.Abort
-        purged = letters.purge(found)
-        output.print_json({"purged": purged}) if as_json else output.say(f"Dropped {output.counted(purged, 'dead letter')}")
-    elif as_json:
-        output.print_json([_record(letter) for letter in found[:limit]])
+    found = letters.letters() if pk is None else letters.letters_of(pk)
+    if action == "list":
+        _list(found[: limit or LETTERS_SHOWN], as_json)
+    elif action == "replay":
+        _replay(found[:limit], as_json)
     else:
-        rows = [(letter.pk, output.moment(letter.created_at), letter.error, _line(letter)[:LINE_SHOWN]) for letter in found[:limit]]
-        output.say(output.table(["ID", "Time (UTC)", "Error", "Line"], rows, right=["ID"], shorten="Error"))
+        _purge(found[:limit], yes, as_json)
+
+
+def _list(found: QuerySet[DeadLetter], as_json: bool) -> None:
+    if as_json:
+        output.print_json([_record(letter) for letter in found])
+        return
+    rows = [(letter.pk, output.moment(letter.created_at), letter.error, _line(letter)[:LINE_SHOWN]) for letter in found]
+    output.say(output.table(["ID", "Time (UTC)", "Error", "Line"], rows, right=["ID"], shorten="Error"))
+
+
+def _replay(found: QuerySet[DeadLetter], as_json: bool) -> None:
+    from tracking.ingest import dead_letters as letters
+
+    done = letters.replay(found)
+    if as_json:
+        output.print_json(vars(done))
+    else:
+        output.say(f"{done.applied} applied, {done.unknown} of no message, {done.failed} failed")
+    if done.failed:
+        raise Failed(f"{output.counted(done.failed, 'dead letter')} could not be applied again; `ingest dead-letters` says why")
+
+
+def _purge(found: QuerySet[DeadLetter], yes: bool, as_json: bool) -> None:
+    from tracking.ingest import dead_letters as letters
+
+    count = found.count()
+    if count and not yes and not output.confirm(f"Drop {output.counted(count, 'dead letter')} for good?"):
+        raise typer.Abort
+    purged = letters.purge(found)
+    output.print_json({"purged": purged}) if as_json else output.say(f"Dropped {output.counted(purged, 'dead letter')}")
 
 
 def _line(letter: Any) -> str:

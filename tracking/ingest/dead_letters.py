@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from campaigns.apply import Applied, apply
+from campaigns.rules import BIGGEST, Refused
 from tracking.ingest.drain import AWAY, BAD_DATA, count
 from tracking.models import DeadLetter
 from tracking.spool.lines import Lost, parse_line
@@ -23,6 +25,14 @@ class Replayed:
 def letters() -> QuerySet[DeadLetter]:
     """All of them, oldest first."""
     return DeadLetter.objects.order_by("id")
+
+
+def letters_of(ids: Collection[int]) -> QuerySet[DeadLetter]:
+    """Those with these ids, oldest first. Raises Refused (404) where there is none with one of them: a slip is not passed over."""
+    found = letters().filter(pk__in=[pk for pk in ids if 0 < pk <= BIGGEST])
+    if unknown := sorted(set(ids) - set(found.values_list("pk", flat=True))):
+        raise Refused(f"there is no dead letter {', '.join(map(str, unknown))}", status=404)
+    return found
 
 
 def replay(chosen: QuerySet[DeadLetter]) -> Replayed:
@@ -52,4 +62,4 @@ def replay(chosen: QuerySet[DeadLetter]) -> Replayed:
 
 def purge(chosen: QuerySet[DeadLetter]) -> int:
     """Drop letters for good. Returns how many."""
-    return chosen.delete()[0]
+    return DeadLetter.objects.filter(pk__in=chosen.values("pk")).delete()[0]  # `chosen` may have a limit, which DELETE has not
