@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from campaigns.events import EventKind, now_ms
 from campaigns.models import CampaignCounters, Message
 from tests.services import RedisServer, redis_server
 from tests.tracking.conftest import Ran
+from tracking.cli import output
 from tracking.ingest import drain
 from tracking.ingest.status import ingest_status
 from tracking.metrics.names import count_loss
@@ -41,6 +43,16 @@ def test_status_says_how_things_stand_and_drains_nothing(cli: Cli, message: Mess
     assert f"Pending:        {len(hit())} bytes in 1 segment\n" in shown
     assert "Ingesters:      0\n" in shown
     assert "cannot be written" not in shown
+    assert re.search(r"^Disk: +[\d.]+ [kMGT]B free$", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"),
+     (82_148_192_256, "82.1 GB"), (999_960_000_000, "1.0 TB"), (5 * 10**15, "5000.0 TB")],
+)  # fmt: skip
+def test_a_size_is_written_for_people(count: int, shown: str) -> None:
+    assert output.size(count) == shown
 
 
 def test_status_says_what_is_in_the_stream(cli: Cli, message: Message, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +125,15 @@ def test_drain_takes_in_what_is_there(cli: Cli, message: Message) -> None:
     assert Message.objects.get().open_count == 2
     assert cli("email-tracking-cli ingest status --json").json["unknown_tokens"] == 1
     assert cli("email-tracking-cli ingest drain") == Ran(0, "Nothing is pending\n", "")
+
+
+def test_drain_says_how_many_lines_became_dead_letters(cli: Cli, message: Message, letter: DeadLetter) -> None:
+    append(b"{\n", hit(), b"{\n")
+    ran = cli("email-tracking-cli ingest drain")
+    assert (ran.status, ran.out) == (0, f"Took in {len(hit()) + 4} bytes, 0 pending\n")
+    assert ran.err == "2 new dead letters: lines that could not be applied; `ingest dead-letters` says why\n"
+    append(hit())
+    assert cli("email-tracking-cli ingest drain").err == ""
 
 
 @pytest.fixture

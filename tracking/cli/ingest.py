@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 
 from campaigns.times import iso
 from tracking.cli import output
@@ -56,12 +56,15 @@ def drain(as_json: Json = False) -> None:
     read_positions([*spool(), *logs()])
     in_spool, in_logs = pending(), pending_logs()
     total = in_spool + in_logs
+    before = DeadLetter.objects.aggregate(last=Max("pk"))["last"] or 0
     with output.progress("Taking in bytes", total) as advance:
         left = _take_in(drain_spool, in_spool, advance) + _take_in(drain_logs, in_logs, advance)
     if as_json:
         output.print_json({"applied": total - left, "pending": left})
-    else:
-        output.say(f"Took in {output.counted(total - left, 'byte')}, {left} pending" if total else "Nothing is pending")
+        return
+    output.say(f"Took in {output.counted(total - left, 'byte')}, {left} pending" if total else "Nothing is pending")
+    if dead := DeadLetter.objects.filter(pk__gt=before).count():
+        output.note(f"{output.counted(dead, 'new dead letter')}: lines that could not be applied; `ingest dead-letters` says why")
 
 
 def _take_in(drain_for: Callable[..., int], left: int, advance: Callable[[int], None]) -> int:
@@ -97,11 +100,15 @@ def status(as_json: Json = False) -> None:
                 ("Dropped", found["dropped"]),
                 ("Rate", f"{found['events_per_second']} events a second, over the last minute"),
                 ("Ingesters", found["ingesters"]),
-                ("Disk", f"{found['disk']['free_bytes']} bytes free" + ("" if found["disk"]["writable"] else "; hits cannot be written")),
+                ("Disk", _disk(**found["disk"])),
                 *([("Stream", _stream(**found["stream"]))] if "stream" in found else []),
             ]
         )
     )
+
+
+def _disk(writable: bool, free_bytes: int) -> str:
+    return f"{output.size(free_bytes)} free" + ("" if writable else "; hits cannot be written")
 
 
 def _stream(chunks: int | None, oldest_seconds: float | None) -> str:

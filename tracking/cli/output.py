@@ -96,6 +96,18 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def size(count: int) -> str:
+    """Bytes as people read them: `999 bytes`, `1.0 kB`, `82.1 GB`; units of a thousand, as disks are sold."""
+    if count < 1000:
+        return counted(count, "byte")
+    number, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if number < 999.95:  # else it would be written 1000.0
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.1f} {unit}"
+
+
 def facts(pairs: Sequence[tuple[str, object]]) -> str:
     """Names and values, a line each."""
     wide = max(len(name) for name, _ in pairs)
