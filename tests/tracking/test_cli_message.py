@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from django.conf import settings
 
-from campaigns.events import EventKind, now_ms
+from campaigns.apply import apply
+from campaigns.events import EventKind, TrackingEvent, now_ms
 from campaigns.models import Campaign, Event, Message
 from tests.tracking.conftest import Ran
 from tracking.cli import base
@@ -85,6 +86,17 @@ def test_message_show_lists_events_by_time(cli: Cli, sample: Message) -> None:
     out = cli("email-tracking-cli message show 1234").out
     times = [line.split("│")[1].strip() for line in out.splitlines() if "│ 2024" in line]
     assert times == ["2024-01-15 10:00:00", "2024-01-15 11:00:00", "2024-01-15 12:00:00"]
+
+
+def test_message_show_points_to_more_events_only_where_there_are_more(cli: Cli, sample: Message) -> None:
+    def opened(times: int) -> str:
+        apply([TrackingEvent(EventKind.OPENED, now_ms(), "hit", message_id=1234) for _ in range(times)])
+        return cli("email-tracking-cli message show 1234").err
+
+    assert opened(100) == ""
+    assert opened(1) == "The latest 100 events; `event list --message-id 1234 --limit 1000` shows more\n"
+    assert len(cli("email-tracking-cli message show 1234 --json").json["events"]) == 100
+    assert cli("email-tracking-cli event list --message-id 1234 --limit 1000").out.count("opened") == 101
 
 
 def test_a_hit_answered_before_is_in_the_next_reading(cli: Cli, sample: Message) -> None:

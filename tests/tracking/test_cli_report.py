@@ -114,3 +114,5 @@ def test_events_can_be_narrowed(cli: Cli, campaign: Campaign, message: Message) 
     assert found("--limit 1") == [(other.pk, "opened")]
     ran = cli("email-tracking-cli event list --limit 2")
     assert (ran.out.count("opened"), ran.err) == (2, "The latest 2; --limit shows more\n")
+    ran = cli("email-tracking-cli event list --limit 3")
+    assert (ran.out.count("2024-01-15"), ran.err) == (3, "")

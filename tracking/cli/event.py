@@ -52,12 +52,13 @@ def list_events(
     if until is not None:
         found = found.filter(occurred_at__lt=until)
     found = queries.narrowed(found, KIND_NUMBER[kind] if kind else None, to_ms(since) if since else None, campaign_id)
-    shown = list(found[:limit])
+    listed = list(found[: limit + 1])  # one more tells whether there are more
+    shown = listed[:limit]
     if as_json:
         output.print_json([records.event_record(event) for event in shown])
         return
     output.say(event_table(shown))
-    if len(shown) == limit:
+    if len(listed) > limit:
         output.note(f"The latest {limit}; --limit shows more")
 
 

@@ -60,7 +60,8 @@ def show(message_id: MessageId, as_json: Json = False) -> None:
     """Show a message: its state, how it bounced, and what happened to it."""
     message = by_id.message(message_id)
     found = queries.events().filter(message_id=message.pk)
-    events = sorted(found[:EVENTS_SHOWN], key=lambda event: (event.occurred_at, event.pk))
+    listed = list(found[: EVENTS_SHOWN + 1])  # one more tells whether there are more
+    events = sorted(listed[:EVENTS_SHOWN], key=lambda event: (event.occurred_at, event.pk))
     if as_json:
         output.print_json({**records.message_record(message), "events": [records.event_record(event) for event in events]})
         return
@@ -68,8 +69,8 @@ def show(message_id: MessageId, as_json: Json = False) -> None:
     if events:
         output.say()
         output.say(event_table(events, of_one_message=True))
-    if len(events) == EVENTS_SHOWN:
-        output.note(f"The latest {EVENTS_SHOWN} events; `event list --message-id {message.pk}` shows more")
+    if len(listed) > EVENTS_SHOWN:
+        output.note(f"The latest {EVENTS_SHOWN} events; `event list --message-id {message.pk} --limit {10 * EVENTS_SHOWN}` shows more")
 
 
 def _facts(message: Message) -> list[tuple[str, object]]:
