@@ -5,11 +5,14 @@ from collections.abc import Callable
 import pytest
 
 from campaigns import lifecycle
-from campaigns.events import EventKind
+from campaigns.apply import apply
+from campaigns.events import EventKind, TrackingEvent, now_ms
 from campaigns.models import Campaign, Message
 from tests.tracking.conftest import Ran
 from tests.tracking.test_cli_campaign import numbered
 from tracking import by_id
+from tracking.cli import output
+from tracking.models import DeadLetter
 
 Cli = Callable[..., Ran]
 
@@ -116,3 +119,25 @@ def test_events_can_be_narrowed(cli: Cli, campaign: Campaign, message: Message) 
     assert (ran.out.count("opened"), ran.err) == (2, "The latest 2; --limit shows more\n")
     ran = cli("email-tracking-cli event list --limit 3")
     assert (ran.out.count("2024-01-15"), ran.err) == (3, "")
+
+
+def test_long_texts_are_cut_in_tables_and_whole_in_json(cli: Cli, campaign: Campaign, message: Message) -> None:
+    url, agent = "https://e.example/" + "x" * 7900, "Mozilla/5.0 " + "y" * 1000
+    apply([TrackingEvent(EventKind.OPENED, now_ms(), "hit", message_id=message.pk, user_agent=agent)])
+    by_id.mark("cli", EventKind.CLICKED, message.pk, url=url)
+    by_id.mark("cli", EventKind.BOUNCED, message.pk, reason="r" * 1000)
+    DeadLetter.objects.create(segment="s", position=0, line=b"z" * 5000, error="e" * 1000)
+    for line in (f"message show {message.pk}", "event list", "report bounces", f"report links {campaign.pk}", "ingest dead-letters"):
+        table = [row for row in cli(f"email-tracking-cli {line}").out.splitlines() if row.startswith("│")]
+        assert max(map(len, table)) < 330, line
+        assert any("…" in row for row in table), line
+    told = {event["url"] or event["user_agent"] for event in cli("email-tracking-cli event list --json").json}
+    assert told == {url, agent, None}
+    assert cli("email-tracking-cli report bounces --json").json["messages"][0]["bounce_reason"] == "r" * 1000
+    assert cli(f"email-tracking-cli report links {campaign.pk} --json").json[0]["url"] == url
+    (letter,) = cli("email-tracking-cli ingest dead-letters --json").json
+    assert (len(letter["line"]), len(letter["error"])) == (5000, 1000)
+
+
+def test_a_short_text_is_shown_whole() -> None:
+    assert [output.short(text, 3) for text in (None, "", "abc", "abcd")] == [None, "", "abc", "ab…"]

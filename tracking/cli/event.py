@@ -69,7 +69,7 @@ def event_table(events: Sequence[Event], *, of_one_message: bool = False) -> str
         record = records.event_record(event)
         detail = record["detail"] or {}
         told = record["url"] or ": ".join(detail[name] for name in ("bounce_type", "reason") if name in detail) or record["user_agent"]
-        row = [output.moment(event.occurred_at), record["kind"], record["source"], told]
+        row = [output.moment(event.occurred_at), record["kind"], record["source"], output.short(told)]
         rows.append(row if of_one_message else [event.pk, event.message_id, *row])
     heads = ["Time (UTC)", "Kind", "Source", "Detail"]
     return output.table(heads if of_one_message else ["ID", "Message", *heads], rows, right=["ID", "Message"], shorten="Detail")

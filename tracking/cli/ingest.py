@@ -146,7 +146,10 @@ def _list(found: QuerySet[DeadLetter], as_json: bool) -> None:
     if as_json:
         output.print_json([_record(letter) for letter in found])
         return
-    rows = [(letter.pk, output.moment(letter.created_at), letter.error, _line(letter)[:LINE_SHOWN]) for letter in found]
+    rows = [
+        (letter.pk, output.moment(letter.created_at), output.short(letter.error), output.short(_line(letter), LINE_SHOWN))
+        for letter in found
+    ]
     output.say(output.table(["ID", "Time (UTC)", "Error", "Line"], rows, right=["ID"], shorten="Error"))
 
 

@@ -15,6 +15,8 @@ from typing import Any
 #: What a terminal could take for an order, or a reader for other text: control characters, direction marks, lone surrogates.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 PROGRESS_SECONDS = 5.0
+#: Characters of a long text that a table shows. A user agent has up to 1,024 and a target 8,000; one such cell makes every line as wide.
+TEXT_SHOWN = 200
 #: What stands where there is no value.
 NOTHING = "-"
 
@@ -52,6 +54,11 @@ def print_json(value: Any) -> None:
 def moment(value: dt.datetime | None) -> str:
     """A time as tables show it, UTC; a dash for none."""
     return NOTHING if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
+
+
+def short(text: str | None, most: int = TEXT_SHOWN) -> str | None:
+    """A text as a table shows it, in a pipe too: the cut is marked, and `--json` has all of it."""
+    return text if text is None or len(text) <= most else text[: most - 1] + "…"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), shorten: str = "") -> str:
@@ -135,7 +142,7 @@ def cut(text: str, columns: int) -> str:
 
 
 def _fit(heads: Sequence[str], cells: list[list[str]], column: int) -> None:
-    """Shorten one column until its table fits the terminal; whoever reads through a pipe gets all of it."""
+    """Shorten one column until its table fits the terminal; whoever reads through a pipe gets it as it is."""
     if not cells or not sys.stdout.isatty():
         return
     others = sum(max(width(text) for text in (head, *(row[i] for row in cells))) for i, head in enumerate(heads) if i != column)

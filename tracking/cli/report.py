@@ -60,7 +60,7 @@ def bounces(
             message.campaign_id,
             message.recipient_email,
             message.bounce_type,
-            message.bounce_reason,
+            output.short(message.bounce_reason),
             output.moment(message.bounced_at),
         )
         for message in shown
@@ -80,7 +80,7 @@ def links(campaign_id: CampaignId, limit: Limit = 100, as_json: Json = False) ->
     if as_json:
         output.print_json([records.link_record(link) for link in shown])
         return
-    rows = [(link.click_count, link.position or None, link.url) for link in shown]
+    rows = [(link.click_count, link.position or None, output.short(link.url)) for link in shown]
     output.say(output.table(["Clicks", "Position", "Link"], rows, right=["Clicks"], shorten="Link"))
 
 
