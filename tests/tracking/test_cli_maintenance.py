@@ -84,11 +84,11 @@ def test_what_stays_in_the_default_partition_is_told(cli: Cli, events: None) -> 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ("--by day", "--by: goes with --ahead"),
+        ("--by day", "--by: it goes with --ahead"),
         ("--by year --ahead 1", "'year' is not one of 'month', 'day'"),
         ("--ahead -1", "-1 is not in the range"),
-        ("--drop-before 9999-01-01", "--drop-before: is in the future"),
-        ("--drop-before yesterday", "write a date and time such as"),
+        ("--drop-before 9999-01-01", "--drop-before: it is in the future"),
+        ("--drop-before yesterday", "'--drop-before': write a date and time such as"),
     ],
 )
 def test_a_slip_is_one_line(cli: Cli, options: str, reason: str) -> None:

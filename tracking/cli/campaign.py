@@ -30,7 +30,7 @@ def read_metadata(text: str | None) -> Any:
     try:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"is no JSON: {error}", param_hint="--metadata") from None
+        raise typer.BadParameter(f"it is no JSON: {error}", param_hint="--metadata") from None
 
 
 def as_records(campaigns: list[Campaign]) -> list[dict[str, Any]]:
@@ -164,7 +164,7 @@ def export(
 ) -> None:
     """Export the messages of a campaign as CSV. --json prints what was written where."""
     if as_json and to is None:
-        raise typer.BadParameter("tells of the file that --output names", param_hint="--json")
+        raise typer.BadParameter("it tells of the file that --output names", param_hint="--json")
     campaign = by_id.campaign(campaign_id)
     if to is None:
         _print_csv(campaign)

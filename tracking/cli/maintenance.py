@@ -63,7 +63,7 @@ def partitions(
     ] = None,
     by: Annotated[Literal["month", "day"] | None, typer.Option(help="How wide those are that --ahead makes; months unless given.")] = None,
     drop_before: Annotated[
-        Any, typer.Option(parser=read_moment, metavar="DATE", help="Drop those that end by then, with their events (UTC).")
+        Any, typer.Option(parser=read_moment, metavar="TIME", help="Drop those that end by then, with their events (ISO 8601, UTC).")
     ] = None,
     yes: Yes = False,
     as_json: Json = False,
@@ -74,9 +74,9 @@ def partitions(
     of messages, the numbers of campaigns, the timelines.
     """
     if by is not None and ahead is None:
-        raise typer.BadParameter("goes with --ahead", param_hint="--by")
+        raise typer.BadParameter("it goes with --ahead", param_hint="--by")
     if drop_before is not None and to_ms(drop_before) > now_ms():
-        raise typer.BadParameter("is in the future", param_hint="--drop-before")
+        raise typer.BadParameter("it is in the future", param_hint="--drop-before")
     made: list[str] = []
     dropped: list[Partition] = []
     left: list[Partition] = []
