@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from rest_framework.exceptions import NotFound
+from django.http import Http404
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from campaigns.api.filters import StrictFilterBackend
@@ -20,7 +22,18 @@ from campaigns.api.schema import ApiSchema
 METHODS = ["get", "head", "post", "patch", "delete"]
 
 
-class ApiViewSet(GenericViewSet[Any]):
+class ApiView(APIView):
+    """A view that refuses a `format` it has not: DRF would say that there is nothing at the address."""
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
+        try:
+            return super().perform_content_negotiation(request, force)  # type: ignore[return-value]
+        except Http404:
+            known = ", ".join(renderer.format for renderer in self.get_renderers())
+            raise ValidationError({"format": [f"there is no such format; there are: {known}"]}) from None
+
+
+class ApiViewSet(ApiView, GenericViewSet[Any]):
     """A view set whose lists refuse unknown filters and whose ids are numbers."""
 
     parser_classes = [BoundedJSONParser]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import django_filters as filters
@@ -15,12 +15,13 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from campaigns import queries
-from campaigns.choices import KIND_NUMBER, STATUS_CHOICES, Kind
+from campaigns.choices import KIND_NUMBER, Kind
 from campaigns.events import Verdict
 from campaigns.models import Event, Message
 from campaigns.models.event import EventQuerySet
 from campaigns.models.labels import LabelledQuerySet
 from campaigns.models.message import MessageQuerySet
+from campaigns.status import Status
 from campaigns.times import parse_moment, to_ms
 
 METADATA = "metadata."
@@ -59,6 +60,14 @@ class IdFilter(filters.NumberFilter):
         super().__init__(min_value=0, max_value=2**63 - 1, **options)
 
 
+class WordFilter(filters.ChoiceFilter):
+    """One of a few words. Who writes another is told which they are."""
+
+    def __init__(self, words: Sequence[str], **options: Any) -> None:
+        error = {"invalid_choice": f"write one of {', '.join(words)}"}
+        super().__init__(choices=[(word, word) for word in words], null_label=None, error_messages=error, **options)
+
+
 class TruthField(forms.Field):
     words = {"true": True, "1": True, "false": False, "0": False}
 
@@ -91,6 +100,11 @@ class MomentFilter(filters.IsoDateTimeFilter):
 class UniqueOrdering(filters.OrderingFilter):
     """Ordered by id where what is asked for is equal, so that pages neither repeat nor miss a row."""
 
+    def __init__(self, fields: Mapping[str, str], **options: Any) -> None:
+        words = [sign + name for name in fields.values() for sign in ("", "-")]
+        error = {"invalid_choice": f"write one of {', '.join(words)}, or several with commas between"}
+        super().__init__(fields=fields, error_messages=error, **options)
+
     def filter(self, qs: QuerySet[Any], value: Any) -> QuerySet[Any]:
         if not value:
             return qs
@@ -117,10 +131,10 @@ class CampaignFilter(LabelledFilter):
     name = filters.CharFilter(lookup_expr="icontains", label="A part of its name, in any letter case.")
     archived = TruthFilter(field_name="archived_at", lookup_expr="isnull", exclude=True, label="Archived ones only, or none of them.")
     ordering = UniqueOrdering(
-        fields=[
-            ("id", "id"), ("name", "name"), ("created_at", "created_at"), ("counters__total", "total"), ("counters__sent", "sent"),
-            ("counters__opened", "opened"), ("counters__clicked", "clicked"), ("counters__bounced", "bounced"),
-        ],
+        fields={
+            "id": "id", "name": "name", "created_at": "created_at", "counters__total": "total", "counters__sent": "sent",
+            "counters__opened": "opened", "counters__clicked": "clicked", "counters__bounced": "bounced",
+        },
         label="By what to order; `-` before it turns it round. Newest first unless given.",
     )  # fmt: skip
 
@@ -129,8 +143,8 @@ class CampaignMessageFilter(LabelledFilter):
     """Messages of one campaign."""
 
     recipient_email = filters.CharFilter(method="to", label="The whole address, in any letter case.")
-    status = filters.ChoiceFilter(choices=STATUS_CHOICES, null_label=None)
-    ordering = UniqueOrdering(fields=[("id", "id")], label="`id`, oldest first, or `-id`, newest first.")
+    status = WordFilter([status.value for status in Status])
+    ordering = UniqueOrdering(fields={"id": "id"}, label="`id`, oldest first, or `-id`, newest first.")
 
     def to(self, queryset: QuerySet[Message], _name: str, value: str) -> QuerySet[Message]:
         """Both sides folded by the database, so that its index is used and they agree on letters beyond ASCII."""
@@ -147,8 +161,8 @@ class MessageFilter(CampaignMessageFilter):
 class MessageEventFilter(FilterSet):
     """Events of one message."""
 
-    kind = filters.ChoiceFilter(choices=[(label, label) for label in Kind.labels], method="of_kind")
-    verdict = filters.ChoiceFilter(field_name="judgement__verdict", choices=[(verdict.value, verdict.value) for verdict in Verdict])
+    kind = WordFilter(Kind.labels, method="of_kind")
+    verdict = WordFilter([verdict.value for verdict in Verdict], field_name="judgement__verdict")
     since = MomentFilter(field_name="occurred_at", lookup_expr="gte", label="From this moment on (UTC unless it has a zone).")
     until = MomentFilter(field_name="occurred_at", lookup_expr="lt", label="Before this moment.")
 

@@ -12,11 +12,10 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from campaigns import export, lifecycle, queries
 from campaigns.api import marks
-from campaigns.api.base import METHODS, ApiViewSet, CsvRenderer
+from campaigns.api.base import METHODS, ApiView, ApiViewSet, CsvRenderer
 from campaigns.api.filters import CampaignFilter, CampaignMessageFilter, EventFilter, MessageEventFilter, MessageFilter, check_parameters
 from campaigns.api.pagination import EventPagination
 from campaigns.api.schema import METADATA, ApiSchema
@@ -241,7 +240,7 @@ class EventViewSet(ApiViewSet):
         return self.page(self.get_queryset())
 
 
-class SummaryView(APIView):
+class SummaryView(ApiView):
     schema = ApiSchema()
     http_method_names = METHODS
 

@@ -149,7 +149,11 @@ def test_ordering_by_numbers_and_names(api: Api) -> None:
         ("limit=ten", "limit"),
         ("limit=²", "limit"),
         ("offset=-1", "offset"),
-        ("ordering=metadata", "ordering"),
+        ("ordering=metadata", "ordering: write one of id, -id, name, -name, created_at, -created_at, total, -total, "),
+        ("ordering=name,nmae", "clicked, -clicked, bounced, -bounced, or several with commas between"),
+        ("limit=99999999999999999999", "limit: write a whole number from 1 to 999999999999999999"),
+        ("offset=1000000000000000000", "offset: write a whole number from 0 to 999999999999999999"),
+        ("format=xml", "format: there is no such format; there are: json"),
         ("metadata.=x", "metadata."),
         ("name=%00", "name"),
         ("metadata.a=%00", "metadata.a"),
@@ -167,12 +171,18 @@ def test_an_unknown_parameter_is_answered_with_those_there_are(api: Api) -> None
     assert "archived, limit, name, offset, ordering, tag, metadata.<key>" in api.refused("get", "/api/campaigns?stauts=sent")
 
 
+@pytest.mark.parametrize(("path", "formats"), [("campaigns/{}/export", "json, csv"), ("dashboard/summary", "json")])
+def test_a_format_there_is_not_is_refused_with_those_there_are(api: Api, campaign: Campaign, path: str, formats: str) -> None:
+    said = api.refused("get", f"/api/{path.format(campaign.pk)}?format=xml")
+    assert said == f"format: there is no such format; there are: {formats}"
+
+
 def test_a_limit_beyond_the_maximum_is_the_maximum(api: Api, campaign: Campaign) -> None:
     lifecycle.create_messages({"campaign_id": campaign.pk, "recipient_email": "a@example.com"} for _ in range(1001))
     page = api.get(f"/api/campaigns/{campaign.pk}/messages", limit=5000)
     assert (len(page["results"]), page["count"]) == (1000, 1001)
     assert len(api.get(page["next"])["results"]) == 1
-    assert api.get(f"/api/campaigns/{campaign.pk}/messages", offset=10**17)["results"] == []
+    assert api.get(f"/api/campaigns/{campaign.pk}/messages", offset=10**18 - 1)["results"] == []
 
 
 def test_patch_changes_what_it_names(api: Api, campaign: Campaign) -> None:

@@ -88,6 +88,12 @@ def test_a_parameter_that_is_wrong_is_refused(api: Api, query: str) -> None:
     assert query.partition("=")[0] in api.refused("get", f"/api/events?{query}")
 
 
+def test_a_word_that_is_none_is_answered_with_those_there_are(api: Api) -> None:
+    assert api.refused("get", "/api/events?verdict=robot") == "verdict: write one of human, proxy, prefetch, scanner, machine"
+    assert "kind: write one of sent, delivered, deferred, opened, " in api.refused("get", "/api/events?kind=read")
+    assert "status: write one of queued, sent, " in api.refused("get", "/api/messages?status=lost")
+
+
 def test_a_cursor_beyond_every_id_is_an_empty_page(api: Api, message: Message) -> None:
     apply([hit(message)])
     assert len(api.get("/api/events", cursor=cursor(b"p=" + b"9" * 40))["results"]) == 1
