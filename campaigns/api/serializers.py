@@ -28,7 +28,7 @@ def read_body(request: Request, shape: type[Body]) -> dict[str, Any]:
     """The JSON object sent, with none but the shape's names. Values are checked where they are used. Raises Refused."""
     body = request.data
     if not isinstance(body, Mapping):
-        raise Refused("the body must be a JSON object")
+        raise Refused("The body must be a JSON object.")
     known = list(shape().fields)
     for name in body:
         if name not in known:

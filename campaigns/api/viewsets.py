@@ -39,6 +39,7 @@ from campaigns.api.serializers import (
 from campaigns.apply import apply
 from campaigns.choices import Kind
 from campaigns.models import Campaign, Message
+from campaigns.rules import Refused
 from campaigns.times import from_ms, iso, parse_moment, to_ms
 
 
@@ -172,7 +173,7 @@ class MessageViewSet(ApiViewSet):
         Answers with the messages in the order sent.
         """
         if not isinstance(request.data, list):
-            raise ValidationError("The body must be a JSON array of messages.")
+            raise Refused("The body must be a JSON array of messages.")
         return Response(self.get_serializer(lifecycle.create_messages(request.data), many=True).data, status=201)
 
     def retrieve(self, request: Request, pk: int) -> Response:

@@ -193,6 +193,14 @@ def test_a_body_that_is_no_json_of_ours_is_refused(api: Api, body: bytes, conten
         assert len(response.json()["detail"]) < 300
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "what"), [("messages", "[]", "a JSON object"), ("messages/bulk", "{}", "a JSON array of messages")]
+)
+def test_a_body_of_the_wrong_sort_is_told_which_is_right_and_no_field_is_at_fault(api: Api, path: str, body: str, what: str) -> None:
+    answer = api.post(f"/api/{path}", body, status=400)
+    assert (answer["detail"], "errors" in answer) == (f"The body must be {what}.", False)
+
+
 def test_a_body_is_utf_8_whatever_its_content_type_says(api: Api) -> None:
     body = json.dumps({"recipient_email": "änne@example.com"}, ensure_ascii=False).encode()
     response = api.client.generic("POST", "/api/messages", body, content_type="application/json; charset=latin-1")
