@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -26,6 +27,13 @@ from tracking.targets import BadTarget, has_userinfo, host_matches, host_of, nor
 RETRY_AFTER = "10"
 
 _JSON = (("Content-Type", "application/json"), NO_STORE)
+#: What a program is told of a link that leads nowhere. People get a page of more words, `tracking/refused.html`.
+REFUSED = {
+    "incomplete": "The link has no url.",
+    "target": "The url is no web page that a link may lead to.",
+    "unknown": "The link is not one that we sent.",
+    "away": "The database does not answer. Try again in a moment.",
+}
 HEALTHY = Answer(200, _JSON, b'{"status":"healthy"}')
 
 
@@ -49,11 +57,11 @@ def redirect(request: HttpRequest, token: str) -> HttpResponse:
     hit = _facts(request)
     link = read_link(token, hit.query)
     if link.url is None:
-        return _refuse("incomplete", 400)
+        return _refuse(request, "incomplete", 400)
     try:
         target = normalise_target(link.url)
     except BadTarget:
-        return _refuse("target", 400)
+        return _refuse(request, "target", 400)
     if link.signature is None:
         return _unsigned(request, hit, link, target)
     if request.method == "POST":
@@ -62,8 +70,8 @@ def redirect(request: HttpRequest, token: str) -> HttpResponse:
         # Another process may have made a newer key than this one knows.
         signed = is_signed(link, signing_keys()) or is_signed(link, reload_keys())
     except NO_ANSWER:  # and no key in the keys file either
-        return _away()
-    return _follow(request, hit, link, target) if signed else _refuse("unknown", 404)
+        return _away(request)
+    return _follow(request, hit, link, target) if signed else _refuse(request, "unknown", 404)
 
 
 def _unsigned(request: HttpRequest, hit: HitRequest, link: TrackedLink, target: str) -> HttpResponse:
@@ -72,16 +80,16 @@ def _unsigned(request: HttpRequest, hit: HitRequest, link: TrackedLink, target: 
     if request.method == "POST" and rule != "confirm":
         return HttpResponseNotAllowed(["GET", "HEAD"])
     if has_userinfo(target):
-        return _refuse("target", 400)
+        return _refuse(request, "target", 400)
     if rule == "refuse" or not is_token(link.token):
-        return _refuse("unknown", 404)
+        return _refuse(request, "unknown", 404)
     try:
         known = is_known(link.token)
     except NO_ANSWER:
-        return _away()
+        return _away(request)
     if not known:
         _record(hit, link, target)  # ingestion counts it as one on an unknown token
-        return _refuse("unknown", 404)
+        return _refuse(request, "unknown", 404)
     if rule == "confirm" and request.method != "POST":
         return _ask(target)
     return _follow(request, hit, link, target)
@@ -151,12 +159,20 @@ def _send(request: HttpRequest, answer: Answer) -> HttpResponse:
     return response
 
 
-def _refuse(reason: str, status: int) -> HttpResponse:
-    return _page("tracking/refused.html", status, reason=reason)
+def _refuse(request: HttpRequest, reason: str, status: int) -> HttpResponse:
+    """A page for who may be a person, a problem (RFC 9457) for who asks for JSON and not for HTML."""
+    accept = request.headers.get("Accept", "").lower()
+    if "json" in accept and "text/html" not in accept:
+        problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": REFUSED[reason]}
+        response = _send(request, Answer(status, (("Content-Type", "application/problem+json"), NO_STORE), orjson.dumps(problem)))
+    else:
+        response = _page("tracking/refused.html", status, reason=reason)
+    response["Vary"] = "Accept"
+    return response
 
 
-def _away() -> HttpResponse:
-    response = _refuse("away", 503)
+def _away(request: HttpRequest) -> HttpResponse:
+    response = _refuse(request, "away", 503)
     response["Retry-After"] = RETRY_AFTER
     return response
 

@@ -202,6 +202,48 @@ def test_without_the_database_an_unsigned_link_asks_to_come_back(far: Client, me
     assert (answer.status_code, answer["Retry-After"]) == (503, "10")
 
 
+LEADING_NOWHERE = {
+    400: "/track/redirect/uuid-token",
+    404: "/track/redirect/uuid-token?url=https%3A%2F%2Fexample.com&sig=abc",
+    503: "/track/redirect/uuid-token?url=https%3A%2F%2Fexample.com",
+}
+
+
+@pytest.fixture
+def away(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(Message.objects, "living", fail)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "Application/Problem+JSON", "application/json, text/plain, */*"])
+@pytest.mark.parametrize(("status", "address"), LEADING_NOWHERE.items())
+def test_a_program_gets_a_problem_where_people_get_a_page(far: Client, away: None, status: int, address: str, accept: str) -> None:
+    answer = far.get(address, headers={"accept": accept})
+    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
+    problem = json.loads(answer.content)
+    assert list(problem) == ["type", "title", "status", "detail"]
+    assert (problem["status"], bool(problem["detail"])) == (status, True)
+    assert (answer["Vary"], "no-store" in answer["Cache-Control"]) == ("Accept", True)
+    assert answer.get("Retry-After") == ("10" if status == 503 else None)
+    assert answer["Content-Length"] == str(len(answer.content))
+    probed = far.head(address, headers={"accept": accept})
+    assert (probed.status_code, probed.content, dict(probed.items())) == (status, b"", dict(answer.items()))
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "text/html,application/xhtml+xml,*/*;q=0.8", "text/html, application/json", "image/webp"])
+@pytest.mark.parametrize(("status", "address"), LEADING_NOWHERE.items())
+def test_whoever_may_be_a_person_gets_a_page(far: Client, away: None, status: int, address: str, accept: str) -> None:
+    answer = far.get(address, headers={"accept": accept})
+    assert (answer.status_code, answer["Content-Type"]) == (status, "text/html; charset=utf-8")
+    assert b"<h1>" in answer.content
+    assert (answer["Vary"], "no-store" in answer["Cache-Control"]) == ("Accept", True)
+    assert answer.get("Retry-After") == ("10" if status == 503 else None)
+    probed = far.head(address, headers={"accept": accept})
+    assert (probed.status_code, probed["Content-Type"], probed["Vary"]) == (status, answer["Content-Type"], "Accept")
+
+
 @pytest.mark.django_db
 def test_an_unsigned_link_costs_one_query_and_no_transaction(far: Client, message: Message, django_assert_num_queries) -> None:
     with django_assert_num_queries(1):
