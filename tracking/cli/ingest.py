@@ -100,15 +100,15 @@ def status(as_json: Json = False) -> None:
                 ("Dropped", found["dropped"]),
                 ("Rate", f"{found['events_per_second']} events a second, over the last minute"),
                 ("Ingesters", found["ingesters"]),
-                ("Disk", _disk(**found["disk"])),
+                ("Disk", _disk(found["disk"])),
                 *([("Stream", _stream(**found["stream"]))] if "stream" in found else []),
             ]
         )
     )
 
 
-def _disk(writable: bool, free_bytes: int) -> str:
-    return f"{output.size(free_bytes)} free" + ("" if writable else "; hits cannot be written")
+def _disk(disk: dict[str, Any]) -> str:
+    return f"{output.size(disk['free_bytes'])} free" + ("" if disk["writable"] else "; hits cannot be written")
 
 
 def _stream(chunks: int | None, oldest_seconds: float | None) -> str:
