@@ -578,6 +578,32 @@ def test_only_a_slow_disk_is_waited_for_in_a_thread(quick: bool, writers: list[s
     assert asyncio.run(names()) == writers
 
 
+def test_while_a_sync_takes_long_so_many_hits_wait_and_the_others_go_djangos_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracking.serving.hits.MAX_WAITING", 3)
+    go_on = threading.Event()
+
+    async def answers() -> list[tuple[int, int]]:
+        notes = Notes()
+        notes.always = True
+        really = notes.append_many
+        notes.append_many = lambda lines: go_on.wait(10) and really(lines)  # type: ignore[method-assign]
+        desk = HitDesk(notes, None, tuple, lambda *_: None)  # type: ignore[arg-type]
+        first, *others = [connected(desk) for _ in range(6)]
+        first.data_received(get())
+        await turns()
+        for protocol in others:
+            protocol.data_received(get())
+        await turns()
+        sent = [protocol.transport.sent for protocol in others]  # type: ignore[attr-defined]
+        go_on.set()
+        async with asyncio.timeout(10):
+            while sum(b"GIF89a" in protocol.transport.sent for protocol in (first, *others)) < 4:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+        return [(sent.count(b""), sum(b"/track/pixel/" in each for each in sent))]
+
+    assert asyncio.run(answers()) == [(3, 2)]
+
+
 def test_without_a_thread_to_be_had_hits_are_written_once_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def answered() -> tuple[int, int]:
         notes = Notes()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.tracking.running import Reply, RunningServer, read_response, until
+from tracking.serving.asgi import pool_of
 from tracking.serving.environ import wsgi_environ
 
 pytestmark = pytest.mark.server
@@ -298,3 +299,18 @@ def test_plain_uvicorn_serves_it_too(tmp_path: Path) -> None:
     with RunningServer(tmp_path, command, PLAIN_APP_FOLDER=str(tmp_path), **PLAIN) as server:
         assert server.post("/environ", b"hello").json()["body"] == "hello"
         assert len(server.get("/stream?5").body) == 5 * 65_536
+
+
+@pytest.mark.parametrize(
+    ("query", "pool"),
+    [
+        (b"url=a&sig=b", "hit"),
+        (b"sig=b&url=a", "hit"),
+        (b"url=a&amp;sig=b", "hit"),
+        (b"url=a", "request"),
+        (b"url=a&nosig=1", "request"),
+        (b"url=sig=", "request"),
+    ],
+)
+def test_a_link_without_a_signature_takes_none_of_the_hits_threads(query: bytes, pool: str) -> None:
+    assert pool_of({"path": "/track/redirect/a", "query_string": query}) == pool

@@ -222,3 +222,27 @@ def test_the_oldest_hit_is_looked_for_behind_what_has_no_time(message: Message, 
     append(before, hit(now_ms() - HOUR))
     assert backlog().lag == pytest.approx(3600, abs=60)
     assert pending() > 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_ingester_does_not_end_with_a_mistake_of_ours(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tracking.ingest import worker
+
+    mistakes, really = [RuntimeError("ours"), RecursionError("too"), OSError(28, "No space left on device")], drain_module.drain_once
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if not mistakes and drain_module.pending() == 0:
+                self.set()
+            return self.is_set()
+
+    def drain_once(*arguments: object, **more: object) -> bool:
+        if mistakes:
+            raise mistakes.pop()
+        return really(*arguments, **more)  # type: ignore[arg-type]
+
+    append(hit())
+    monkeypatch.setattr(drain_module, "drain_once", drain_once)
+    monkeypatch.setattr(connection, "close", lambda: None)
+    worker.run(Stop())
+    assert Event.objects.count() == 1
