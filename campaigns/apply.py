@@ -78,7 +78,8 @@ def apply(events: Sequence[TrackingEvent]) -> Applied:
 
 def forget_interned() -> None:
     """Drop what this process remembers of ids, for when the database under it has been replaced."""
-    _user_agent_ids.clear()
+    global _user_agent_ids
+    _user_agent_ids = {}  # another one: who has looked into the old one may yet write into it
 
 
 class _Batch:
@@ -207,10 +208,11 @@ class _Batch:
         ]
         rows = dict([agent for agent in agents if agent is not None])
         # one look at what is remembered: another thread may forget it meanwhile
-        ids = {digest: pk for digest in rows if (pk := _user_agent_ids.get(digest)) is not None}
+        remembered = _user_agent_ids
+        ids = {digest: pk for digest in rows if (pk := remembered.get(digest)) is not None}
         if missing := {digest: row for digest, row in rows.items() if digest not in ids}:
             found = common.intern_user_agents(cursor, missing)
-            transaction.on_commit(lambda: _remember(found))
+            transaction.on_commit(lambda: _remember(remembered, found))
             ids |= found
         return [None if agent is None else ids[agent[0]] for agent in agents]
 
@@ -225,10 +227,11 @@ def _deltas(steps: Mapping[tuple[int, tuple[int, ...], tuple[int, ...]], int]) -
     return counters
 
 
-def _remember(ids: dict[bytes, int]) -> None:
-    if len(_user_agent_ids) + len(ids) > _MAX_REMEMBERED:
-        _user_agent_ids.clear()
-    _user_agent_ids.update(ids)
+def _remember(remembered: dict[bytes, int], ids: dict[bytes, int]) -> None:
+    """In what was remembered when they were looked up: where that is forgotten by now, these may be wrong too."""
+    if len(remembered) + len(ids) > _MAX_REMEMBERED:
+        remembered.clear()
+    remembered.update(ids)
 
 
 def _external_key(event: TrackingEvent) -> tuple[int, str]:

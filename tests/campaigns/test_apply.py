@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -157,6 +157,18 @@ def test_agents_are_stored_once_and_texts_are_cut(message: Message) -> None:
     apply(hits)
     assert Event.objects.count() == 6
     assert [row.user_agent for row in UserAgent.objects.all()] == ["A" * 1024]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ids_that_were_looked_up_before_all_is_forgotten_are_not_remembered_after_it(message: Message) -> None:
+    """A commit that a fallen database took back, seen late: the id is another agent's by then."""
+    hit = TrackingEvent(EventKind.OPENED, now_ms(), "hit", message_id=message.pk, user_agent="A", method="GET")
+    with transaction.atomic():
+        apply([hit])
+        forget_interned()
+    UserAgent.objects.update(digest=b"another")
+    apply([hit])
+    assert UserAgent.objects.count() == 2
 
 
 def test_long_texts_of_others_are_not_remembered(message: Message) -> None:

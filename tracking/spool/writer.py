@@ -178,6 +178,13 @@ class SpoolWriter:
             self._logged_at = now
             logger.error("hits are answered but lost, %d so far: %s cannot be written: %s", self.lost, self.folder, error)
 
+    def _leave(self, descriptor: int) -> None:
+        """Begin another segment: somebody removed this one, and what is in it is for nobody."""
+        with self._lock:
+            if descriptor == self._descriptor:
+                logger.error("%s was removed while hits were written into it; those are lost", self._path)
+                self._end_segment()
+
     # -- syncing
 
     def _sync(self, number: int) -> bool:
@@ -190,13 +197,16 @@ class SpoolWriter:
             try:
                 os.fdatasync(descriptor)
                 self.quick = time.monotonic() - began < QUICK_SECONDS
+                removed = not os.fstat(descriptor).st_nlink
             except OSError as error:
                 if self._synced >= number:  # the segment ended meanwhile, and was synced for that
                     return number > self._unsafe
                 logger.error("cannot sync %s: %s", self.folder, error)
                 return False
             self._synced = max(self._synced, upto)
-            return True
+            if removed:
+                self._leave(descriptor)
+            return not removed
 
     def _start_syncer(self) -> None:
         with self._lock:

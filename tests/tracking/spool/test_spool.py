@@ -3,12 +3,14 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
 
 import pytest
 
+from tests.tracking.running import until
 from tracking.spool import reader, writer
 from tracking.spool.writer import SpoolWriter
 
@@ -155,6 +157,16 @@ def test_a_disk_is_quick_while_its_last_sync_was_and_none_is_under_way(spool: Pa
         assert one.quick is expected
     assert during == [False] * 3
     one.close()
+
+
+@pytest.mark.parametrize("fsync", ["interval", "always"])
+def test_a_segment_that_somebody_removed_is_written_no_longer_than_until_the_next_sync(spool: Path, fsync: str) -> None:
+    one = SpoolWriter(spool, fsync)
+    assert one.append(b"1\n")
+    shutil.rmtree(spool)
+    assert one.append(b"2\n") is (fsync == "interval"), "it could have known, and did not look"
+    until(lambda: one.append(b"3\n") and spool.exists())
+    assert set(lines(spool)) == {b"3"}
 
 
 def test_what_is_spooled_is_its_owners_alone(spool: Path) -> None:
