@@ -58,7 +58,7 @@ def check_template_id(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not -BIGGEST <= value <= BIGGEST:
-        raise Refused("a template_id is a whole number", field="template_id")
+        raise Refused(f"a template_id is a whole number from -{BIGGEST} to {BIGGEST}", field="template_id")
     return value
 
 

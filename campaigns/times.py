@@ -70,7 +70,7 @@ def parse_moment(value: Any) -> dt.datetime:
         moment = dt.datetime.fromisoformat(_LOST_PLUS.sub(r"\1+\2", text))
         moment = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
     except (ValueError, OverflowError):
-        raise ValueError("write a date and time such as 2024-01-15T10:30:00Z") from None
+        raise ValueError("write a date and time such as 2024-01-15T10:30:00Z, or a date alone") from None
     if moment < EPOCH:
         raise ValueError("times begin in 1970")
     return moment

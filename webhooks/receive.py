@@ -94,7 +94,7 @@ def _read(provider: Provider, items: Iterable[Any]) -> tuple[list[Report], int, 
             else:
                 reports.append(report)
     if problems:
-        logger.warning("%s: %d items rejected, the first because %s", provider.name, len(problems), problems[0])
+        logger.warning("%s: rejected items: %d, the first because %s", provider.name, len(problems), problems[0])
     return reports, ignored, len(problems)
 
 
