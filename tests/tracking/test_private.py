@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -21,6 +22,10 @@ from tracking.conf import PROJECT_ROOT
 
 SERVICE, STRANGER = 65_534, 65_533  # users
 PACKAGES = {"PYTHONPATH": sysconfig.get_paths()["purelib"]}
+
+
+#: A process that loses hits and ends before it has said so.
+LOSING = "from pathlib import Path; from tracking.spool.writer import *; count_loss(process_counters(Path({spool!r})), 3)"
 
 
 def becoming(user: int) -> list[str]:
@@ -148,6 +153,7 @@ def owners(folder: Path) -> set[int]:
 @pytest.mark.server
 @pytest.mark.slow
 def test_the_service_works_with_what_roots_command_made_first(service: RunningServer) -> None:
+    root(service, "manage.py", "migrate")
     key = cli(service, "key", "create", "--name", "first")
     with service:
         works(service, key)
@@ -181,6 +187,26 @@ def test_the_service_goes_on_after_roots_commands(service: RunningServer) -> Non
         service.start()
         works(service, key)
         assert owners(service.folder) == {SERVICE}
+        assert "Traceback" not in service.log
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_the_service_goes_on_with_a_spool_that_root_drained(service: RunningServer) -> None:
+    with service:
+        key = cli(service, "key", "create", "--name", "first")
+        works(service, key)
+        for pid in service.processes():
+            os.kill(pid, signal.SIGKILL)
+        assert service.process
+        service.process.wait(10)
+        root(service, "-c", LOSING.format(spool=str(service.spool)))
+        assert '"dropped":3' in cli(service, "ingest", "status", "--json").replace(" ", "")
+        cli(service, "ingest", "drain")  # puts what the killed worker wrote with the applied ones
+        assert list((service.spool / "applied").iterdir())
+        assert owners(service.folder) == {SERVICE}
+        service.start()
+        works(service, key)
         assert "Traceback" not in service.log
 
 

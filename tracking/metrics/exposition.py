@@ -15,7 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from tracking.brief_queries import NO_ANSWER, brief
 from tracking.ingest import status
-from tracking.ingest.drain import READ_BUDGET, drain
+from tracking.ingest.drain import READ_BUDGET, drain, pending
+from tracking.ingest.nginx_logs import pending_logs
 from tracking.metrics.names import COUNTERS, HISTOGRAMS, STARTED, CounterFamily, HistogramFamily, recent_rate, split
 from tracking.metrics.shared import Numbers
 from tracking.models import DeadLetter, IngestCount
@@ -49,8 +50,11 @@ def _of_spool() -> Iterator[Metric]:
         with brief():
             waiting = status.backlog()
     except NO_ANSWER:
+        waiting = None
+    found = waiting.pending if waiting else pending() + pending_logs()
+    yield _gauge("tracking_spool_bytes", "Hits that are not in the database yet, in bytes.", found)
+    if waiting is None:
         return
-    yield _gauge("tracking_spool_bytes", "Hits that are not in the database yet, in bytes.", waiting.pending)
     yield _gauge("tracking_spool_segments", "Segments of the spool that are not applied to their end.", waiting.segments)
     yield _gauge("tracking_spool_age_seconds", "Age of the oldest hit that is not in the database yet.", waiting.lag)
 

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import orjson
 
+from tracking import private
 from tracking.metrics.page import Page, pack, read_page
 
 logger = logging.getLogger("tracking.metrics")
@@ -232,14 +233,13 @@ class Counters:
         new = self.folder / f".{TOTALS}.new"
         place = self._place_of_pages()
         try:
-            owner = self.folder.stat()
-            if os.geteuid() not in (0, owner.st_uid):
+            if os.geteuid() not in (0, self.folder.stat().st_uid):
                 return False
             new.unlink(missing_ok=True)
             # a new file: root asks too, and must write into none that the folder's owner has put there
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb") as file:
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)  # those who count must be able to read it
+                private.give_as(descriptor, self.folder)  # those who count must be able to read it
                 file.write(orjson.dumps({"totals": totals, "folded": sorted(name for name in folded if (place / name).exists())}))
             new.replace(self.folder / TOTALS)
         except OSError:

@@ -22,6 +22,7 @@ import orjson
 
 from campaigns.events import MAX_USER_AGENT, EventKind
 from campaigns.tokens import is_token
+from tracking import private
 from tracking.hits.client_ip import client_ip
 from tracking.spool.lines import KEPT_HEADERS, MAX_HEADER, MAX_LINE, VERSION
 from tracking.spool.reader import Line, whole_lines
@@ -176,8 +177,9 @@ def long_gone(folder: Path, present: Iterable[str]) -> list[Path]:
     Each that is `present` is noted there. Where several machines have one database none knows of the logs of the others, so
     each has to remember its own.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private.make_private_folder(folder)
     for name in present:
-        (folder / name).touch(mode=0o600)
+        private.make_private_file(folder / name)
+        os.utime(folder / name)
     limit = time.time() - GONE_SECONDS
     return [path for path in folder.iterdir() if path.stat().st_mtime < limit]

@@ -13,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from tracking import private
 from tracking.spool.lines import MAX_LINE
 
 SUFFIX = ".jsonl"
@@ -155,19 +156,10 @@ def has_writer(path: Path) -> bool:
 def put_with_applied(path: Path) -> None:
     """Move a segment that is done out of the readers' way."""
     target = path.parent / APPLIED
-    _make_like(target, path.parent)
+    private.make_private_folder(target)
     with suppress(FileNotFoundError):  # another process was quicker
         os.utime(path)  # it is kept from now on, however late it was applied
         path.rename(target / path.name)
-
-
-def _make_like(folder: Path, parent: Path) -> None:
-    """A folder in another that belongs to the same user: root applies segments too, and must not keep others from it."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            owner = parent.stat()
-            os.chown(folder, owner.st_uid, owner.st_gid)
 
 
 def take_back(path: Path) -> None:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from campaigns.events import now_ms
+from tracking import private
 from tracking.metrics.names import UNSAID, count_loss, settle_loss
 from tracking.metrics.shared import close_counters, process_counters
 from tracking.spool.lines import lost_line
@@ -134,12 +135,13 @@ class SpoolWriter:
         count_loss(self.counters, hits)
 
     def _begin_segment(self) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make_private_folder(self.folder)
         name = f"{now_ms():013d}-{secrets.token_hex(8)}"
         # Locked before it has its name: a reader never sees a segment of a living writer unlocked.
         hidden = self.folder / f".{name}.new"
         descriptor = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            private.give_as(descriptor, self.folder)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             hidden.rename(self.folder / f"{name}.jsonl")
             _sync_folder(self.folder)

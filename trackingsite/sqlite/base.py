@@ -18,10 +18,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from django.db.backends.sqlite3 import base
 
+from tracking import private
 from trackingsite.sqlite import locks
 
 WRITES = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER|DROP)\b", re.IGNORECASE)
@@ -72,6 +74,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                     self._close_at_end(user)
                 self._writers = locks.open_lock(self.settings_dict["NAME"], "writers")
                 self._close_at_end(self._writers)
+                private.make_private_file(Path(self.settings_dict["NAME"]))
             except OSError as error:
                 raise self.Database.OperationalError(f"unable to open {error.filename}: {error.strerror}") from error
         connection = super().get_new_connection(conn_params)
