@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 from django.db import DatabaseError, InterfaceError, connection
 
 from campaigns.models import Campaign, Message
+from campaigns.sql.limit import limited
 
 #: Away, locked, damaged or without our tables: all the same to who asks.
 NO_ANSWER = (DatabaseError, InterfaceError)
@@ -46,9 +47,8 @@ def brief() -> AbstractContextManager[None]:
 
 
 def answered_within(seconds: float) -> AbstractContextManager[None]:
-    """The block's queries wait so long at most, for locks too (on SQLite for these alone). Then they raise OperationalError.
-
-    In another Django project, on PostgreSQL by Django's own backend, there is no such limit.
-    """
-    limited = getattr(connection, "busy_timeout", None)
-    return limited(seconds) if limited is not None else nullcontext()
+    """The block's queries wait for locks so long at most; on PostgreSQL they take so long at most, all together. Then they raise
+    OperationalError."""
+    if connection.vendor == "sqlite":
+        return connection.busy_timeout(seconds)  # type: ignore[attr-defined,no-any-return]
+    return limited(seconds)

@@ -6,10 +6,12 @@ is a backup of everything; the copy lets a signed link redirect when the databas
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -62,15 +64,15 @@ def write(path: Path, keys: Keys) -> None:
 
 
 @contextmanager
-def updating(path: Path) -> Iterator[Keys]:
-    """The keys to change in place, written back if they changed; one process at a time.
+def updating(path: Path, seconds: float = 10.0) -> Iterator[Keys]:
+    """The keys to change in place, written back if they changed; one process at a time. Raises TimeoutError after so many seconds.
 
     The lock is a file of its own: a folder that others may open they may lock, too.
     """
     private.make_folder(path.parent)
     lock = private.open_private_file(path.with_name(f"{path.name}.lock"))
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _lock_in_time(lock, seconds)
         keys = read(path)
         before = (keys.secret_key, list(keys.link_keys))
         yield keys
@@ -78,6 +80,17 @@ def updating(path: Path) -> Iterator[Keys]:
             write(path, keys)
     finally:
         os.close(lock)
+
+
+def _lock_in_time(lock: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise TimeoutError(errno.ETIMEDOUT, "another process changes the keys") from None
+            time.sleep(0.01)
 
 
 def secret_key(path: Path) -> str:

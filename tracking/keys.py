@@ -14,7 +14,7 @@ from django.db import transaction
 from campaigns.events import now_ms
 from campaigns.times import from_ms, to_ms
 from tracking import keyfile
-from tracking.brief_queries import NO_ANSWER, brief
+from tracking.brief_queries import NO_ANSWER, PATIENCE, brief
 from tracking.keyfile import StoredKey
 from tracking.models import LinkKey
 
@@ -67,7 +67,7 @@ def sync() -> tuple[bytes, ...]:
     global _keys
     path, trouble = settings.CONF.keys_file, None
     try:
-        with keyfile.updating(path) as keys:
+        with keyfile.updating(path, PATIENCE) as keys:
             keys.link_keys = _in_database(keys.link_keys)
     except OSError as error:
         keys, trouble = keyfile.read(path), error

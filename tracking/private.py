@@ -53,28 +53,35 @@ def make_private_file(path: Path) -> None:
 
 
 def close_to_others(database: Path) -> None:
-    """Of this user's file take away what everybody may do. What a group may do stays: somebody gave it the right on purpose.
+    """Of this user's database take away what everybody may do, its log's included. What a group may do stays: somebody gave it the
+    right on purpose.
 
-    It is not opened: closing it would drop the locks of SQLite. So it must be known to be a database of ours.
+    None is opened: closing it would drop the locks of SQLite. So it must be known to be a database of ours.
     """
-    with suppress(OSError):
-        found = database.stat()
-        if found.st_uid == os.geteuid() and found.st_mode & 0o007:
-            database.chmod(stat.S_IMODE(found.st_mode) & ~0o007)
+    for path in (database, *(database.with_name(database.name + end) for end in ("-wal", "-shm"))):
+        with suppress(OSError):
+            found = path.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & 0o007:
+                path.chmod(stat.S_IMODE(found.st_mode) & ~0o007)
 
 
-def give_as(descriptor: int, like: Path) -> None:
-    """As root, give what was made just now to the owner of `like`."""
+def give_as(descriptor: int, like: Path | int) -> None:
+    """As root, give what was made just now to the owner of `like`, a path or a descriptor."""
     if os.geteuid() == 0:
-        owner = like.stat()
+        owner = os.fstat(like) if isinstance(like, int) else like.stat()
         with suppress(OSError):  # a file system without owners
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _new_file(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    give_as(descriptor, path.parent)
-    return descriptor
+    # the folder is looked up once: it might be another one when its owner is asked for
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        give_as(descriptor, folder)
+        return descriptor
+    finally:
+        os.close(folder)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def postgresql_lines(cursor: Any, campaign_id: int, after: int, limit: int) -> t
     """Lines of the messages whose ids follow `after`, at most `limit`: how many, the last id, the lines."""
     # so that the index of campaign and id is taken: see `CampaignRows.of_campaign`
     rows = f"FROM messages WHERE campaign_id = ANY('{{{campaign_id:d}}}') AND id > {after:d} ORDER BY campaign_id, id LIMIT {limit:d}"
-    with cursor.copy(f"COPY (SELECT {_POSTGRESQL_CELLS} {rows}) TO STDOUT (FORMAT csv)") as copy:
+    with cursor.db.wrap_database_errors, cursor.copy(f"COPY (SELECT {_POSTGRESQL_CELLS} {rows}) TO STDOUT (FORMAT csv)") as copy:
         lines = list(copy)  # COPY gives them one by one
     if not lines:
         return 0, after, b""

@@ -49,6 +49,7 @@ def _array(column: str, values: tuple[Any, ...]) -> Any:
 
 def insert_events(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
     """rows: EVENT_COLUMNS, `detail` as JSON text."""
-    with cursor.copy(f"COPY events ({', '.join(EVENT_COLUMNS)}) FROM STDIN") as copy:
+    # Django knows nothing of COPY: without this its errors would be psycopg's own
+    with cursor.db.wrap_database_errors, cursor.copy(f"COPY events ({', '.join(EVENT_COLUMNS)}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)

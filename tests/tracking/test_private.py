@@ -79,6 +79,11 @@ def test_what_older_versions_left_open_is_closed_and_a_groups_rights_to_a_file_s
         private.close_to_others(file)
         assert mode(file) == after
     private.close_to_others(tmp_path / "none")
+    for name in ("copied", "copied-wal", "copied-shm", "copied-other"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o644)
+    private.close_to_others(tmp_path / "copied")
+    assert [mode(tmp_path / f"copied{end}") for end in ("", "-wal", "-shm", "-other")] == [0o640, 0o640, 0o640, 0o644]
 
 
 def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path: Path) -> None:

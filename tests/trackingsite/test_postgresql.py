@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import DataError, OperationalError, connection, transaction
 
 from campaigns.events import EventKind, now_ms
 from campaigns.models import Campaign, Event, Message
+from campaigns.sql.limit import limited
 from tests.tracking.running import until
 from tracking.ingest.drain import drain, drain_once
 from tracking.models import DeadLetter
@@ -92,7 +93,7 @@ def sleep(seconds: float) -> None:
 
 def test_all_statements_together_have_so_long_and_the_limit_ends_with_the_block() -> None:
     before, done = limit(), 0
-    with connection.busy_timeout(0.5):
+    with limited(0.5):
         for _ in range(6):
             try:
                 sleep(0.1)
@@ -100,20 +101,62 @@ def test_all_statements_together_have_so_long_and_the_limit_ends_with_the_block(
                 break
             done += 1
     assert done <= 4, "each of them alone would have had the time"
-    with connection.busy_timeout(-1), pytest.raises(OperationalError, match="no time"):
+    with limited(-1), pytest.raises(OperationalError, match="no time"):
         Campaign.objects.exists()
     assert limit() == before
 
 
 def test_the_limit_ends_with_a_block_whose_transaction_failed() -> None:
     before = limit()
-    with pytest.raises(OperationalError), connection.busy_timeout(0.1), transaction.atomic():
+    with pytest.raises(OperationalError), limited(0.1), transaction.atomic():
         sleep(5)
     assert limit() == before
-    with suppress(ZeroDivisionError), connection.busy_timeout(0.1), transaction.atomic():
+    with suppress(ZeroDivisionError), limited(0.1), transaction.atomic():
         assert limit() != before
         raise ZeroDivisionError
     assert limit() == before
+
+
+def test_a_rollback_takes_no_more_than_the_time_back(campaign: Campaign) -> None:
+    with limited(0.5):
+        with suppress(ZeroDivisionError), transaction.atomic():
+            Campaign.objects.exists()
+            raise ZeroDivisionError
+        with pytest.raises(OperationalError):
+            sleep(30)
+
+
+def test_a_block_within_another_has_no_more_time_and_takes_none_of_its(campaign: Campaign) -> None:
+    with limited(0.5), limited(30), pytest.raises(OperationalError):
+        sleep(20)
+    with limited(0.5):
+        with limited(0.1), pytest.raises(OperationalError):
+            sleep(20)
+        with pytest.raises(OperationalError):
+            sleep(20)
+
+
+def test_a_savepoint_is_gone_back_to_as_ever(campaign: Campaign) -> None:
+    with limited(10), transaction.atomic():
+        for _ in range(3):
+            time.sleep(0.02)  # so that the limit would be told anew
+            with pytest.raises(DataError), transaction.atomic():
+                Campaign.objects.create(name="x" * 1000)
+        campaign.save(update_fields=["name"])
+
+
+def test_a_read_that_is_late_at_its_last_statement_is_answered_all_the_same(message: Message, client: Any) -> None:
+    append("uuid-token")
+
+    def lock() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+
+    with elsewhere(lock):
+        assert drain(0.25) > 0
+        assert client.get("/api/campaigns").status_code == 200
+    assert drain() == 0
+    assert Event.objects.count() == 1
 
 
 def test_brief_questions_do_not_wait_for_a_locked_table(client: Any) -> None:

@@ -239,6 +239,10 @@ def test_who_has_waited_longest_looks_for_the_lock_as_often_as_who_came_last(mon
     assert patient.told == ["PRAGMA busy_timeout = 0", "PRAGMA busy_timeout = 10000"]
 
 
+def test_who_mends_the_log_after_a_death_is_waited_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Patient(monkeypatch, sqlite3.SQLITE_BUSY_RECOVERY).taken_for(3) == "done"
+
+
 def test_who_waits_for_the_lock_gives_up_when_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
     patient = Patient(monkeypatch)
     with pytest.raises(sqlite3.OperationalError, match="locked"):

@@ -10,7 +10,8 @@ from django.db.models import QuerySet
 
 from campaigns.apply import Applied, apply
 from campaigns.rules import BIGGEST, Refused
-from tracking.ingest.drain import AWAY, BAD_DATA, count
+from campaigns.times import to_ms
+from tracking.ingest.drain import AWAY, BAD_DATA, believed, count
 from tracking.models import DeadLetter
 from tracking.spool.lines import Lost, parse_line
 
@@ -44,7 +45,7 @@ def replay(chosen: QuerySet[DeadLetter]) -> Replayed:
                 letter = DeadLetter.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk=pk).first()
                 if letter is None:
                     continue
-                said = parse_line(bytes(letter.line))
+                said = believed(parse_line(bytes(letter.line)), to_ms(letter.created_at))
                 result = Applied() if isinstance(said, Lost) else apply([said])
                 with connection.cursor() as cursor:
                     count(cursor, unknown_tokens=result.unknown, dropped=said.hits if isinstance(said, Lost) else 0)

@@ -55,6 +55,8 @@ _said: dict[str, float] = {}
 
 #: Positions as this process last saw them committed, so that a read with nothing pending costs no query.
 _positions: dict[str, int] = {}
+#: Those of them that are to be read again, whatever waits: a database that fell takes its last commits back.
+_doubted: set[str] = set()
 
 
 _pace = Pace()
@@ -71,6 +73,7 @@ GoOn = Callable[[float], bool]
 def forget_positions() -> None:
     """Drop what this process remembers, for when the database under it has been replaced."""
     _positions.clear()
+    _doubted.clear()
 
 
 def read_positions(sources: Iterable[Source]) -> None:
@@ -78,6 +81,7 @@ def read_positions(sources: Iterable[Source]) -> None:
     names = [source.name for source in sources]
     known = dict(SpoolPosition.objects.filter(pk__in=names).values_list("segment", "position"))
     _positions.update({name: known.get(name, 0) for name in names})
+    _doubted.difference_update(names)
 
 
 def pending() -> int:
@@ -106,7 +110,7 @@ def drain(budget: float | None = None) -> int:
 
 def drain_sources(sources: Iterable[Source], budget: float | None = None, go_on: GoOn | None = None) -> int:
     """The same of any segments and logs. `go_on` is asked before each batch, and may rest."""
-    waiting = [source for source in sources if _unread(source)]
+    waiting = [source for source in sources if _waits(source)]
     if not waiting:
         return 0
     deadline = Deadline(None if budget is None else time.monotonic() + budget)
@@ -115,7 +119,7 @@ def drain_sources(sources: Iterable[Source], budget: float | None = None, go_on:
             if in_turn:
                 _drain_in_turn(waiting, deadline, go_on)
     except AWAY:
-        forget_positions()  # a database that fell takes its last commits back
+        _doubted.update(_positions)
         if budget is None:
             raise
         if not connection.in_atomic_block:
@@ -138,7 +142,7 @@ def _one_at_a_time(deadline: Deadline) -> Iterator[bool]:
 
 
 def _drain_in_turn(sources: Sequence[Source], deadline: Deadline, go_on: GoOn | None) -> None:
-    waiting = [source for source in sources if _unread(source)]
+    waiting = [source for source in sources if _waits(source)]
     if not waiting:
         return  # another thread has done it
     with _patience(deadline):
@@ -152,7 +156,7 @@ def drain_once(sources: Sequence[Source] | None = None, go_on: GoOn | None = Non
     """Apply what the spool (or these) holds now; whether something could be done. Raises `OperationalError` when the database is away."""
     sources = spool() if sources is None else sources
     before = unread(sources)
-    return before > 0 and drain_sources(sources, go_on=go_on) != before
+    return any(map(_waits, sources)) and drain_sources(sources, go_on=go_on) != before
 
 
 def _hold(deadline: Deadline) -> float:
@@ -175,6 +179,10 @@ def _unread(source: Source) -> int:
     return max(0, source.size - _positions.get(source.name, 0))
 
 
+def _waits(source: Source) -> bool:
+    return source.name in _doubted or _unread(source) > 0
+
+
 def _drain_source(source: Source, deadline: Deadline, go_on: GoOn | None) -> bool:
     """Whether the next one may be begun."""
     try:
@@ -188,12 +196,20 @@ def _drain_source(source: Source, deadline: Deadline, go_on: GoOn | None) -> boo
                 break
             _apply_lines(source.name, position, lines, deadline, source)
         if _positions.get(source.name, 0) >= source.size:
-            source.put_away()
+            _put_away(source)
     except FileNotFoundError:  # another process was done with it first
         _positions[source.name] = source.size
-    except OSError as error:  # it cannot be read, or put away; the others can
+    except OSError as error:  # it cannot be read; the others can
         _say(source.name, error)
     return True
+
+
+def _put_away(source: Source) -> None:
+    """That it cannot be moved (a full disk, a folder of another user's) is no reason not to go on."""
+    try:
+        source.put_away()
+    except OSError as error:
+        _say(source.name, error)
 
 
 def _say(name: str, error: OSError) -> None:
@@ -245,9 +261,13 @@ def _apply_batch(
         if current != position:
             return current
         began = time.monotonic()
-        unknown = apply(events).unknown
-        count(cursor, unknown_tokens=unknown, dropped=lost)
-        DeadLetter.objects.bulk_create(letters)
+        try:
+            unknown = apply(events).unknown
+            count(cursor, unknown_tokens=unknown, dropped=lost)
+            DeadLetter.objects.bulk_create(letters)
+        except AWAY:
+            _pace.took_too_long()
+            raise
         transaction.on_commit(partial(_count_ingested, events, unknown, len(letters)))
         cursor.execute("UPDATE spool_positions SET position = %s WHERE segment = %s", [end, name])
     _pace.took(len(lines), time.monotonic() - began)
@@ -276,7 +296,7 @@ def positions_to_ship() -> dict[Segment, int]:
     Here a segment gets its position, and without one no chunk of it is applied: one that Redis remembers for longer than the
     database remembers the segment cannot be taken for new.
     """
-    waiting = [segment for segment in reader.segments(settings.CONF.spool_dir) if _unread(segment)]
+    waiting = [segment for segment in reader.segments(settings.CONF.spool_dir) if _waits(segment)]
     if not waiting:
         return {}
     names = [segment.name for segment in waiting]
@@ -285,9 +305,10 @@ def positions_to_ship() -> dict[Segment, int]:
         SpoolPosition.objects.bulk_create(new, ignore_conflicts=True)
     positions = {segment: known.get(segment.name, 0) for segment in waiting}
     _positions.update({segment.name: position for segment, position in positions.items()})
+    _doubted.difference_update(names)
     for segment in waiting:
         if positions[segment] >= segment.size:
-            segment.put_away()
+            _put_away(segment)
             del positions[segment]
     return positions
 
@@ -302,17 +323,22 @@ def _parse(name: str, lines: Sequence[Line]) -> tuple[list[TrackingEvent], int, 
     events, lost, letters, now = [], 0, [], now_ms()
     for line in lines:
         try:
-            said = parse_line(line.data)
+            said = believed(parse_line(line.data), now)
         except BadLine as error:
             letters.append(_letter(name, line, str(error)))
             continue
         if isinstance(said, Lost):
             lost += said.hits
-            continue
-        if said.occurred_at > now + DAY:
-            said.occurred_at = now
-        events.append(said)
+        else:
+            events.append(said)
     return events, lost, letters
+
+
+def believed(said: TrackingEvent | Lost, now: int) -> TrackingEvent | Lost:
+    """The same; a hit of a clock that is too far ahead was at `now` (UTC milliseconds)."""
+    if isinstance(said, TrackingEvent) and said.occurred_at > now + DAY:
+        said.occurred_at = now
+    return said
 
 
 def _letter(name: str, line: Line, error: str) -> DeadLetter:
@@ -370,7 +396,7 @@ def tidy(folder: Path | None = None) -> None:
     read_positions(segments)  # a database that fell and rose unseen took its last commits back
     for segment in segments:
         if not _unread(segment):
-            segment.put_away()
+            _put_away(segment)
     applied = reader.applied_segments(folder)
     known = dict(SpoolPosition.objects.filter(pk__in=[segment.name for segment in applied]).values_list("segment", "position"))
     for segment in applied:

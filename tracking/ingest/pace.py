@@ -25,12 +25,17 @@ class Pace:
 
     def lines(self, hold: float, left: float | None) -> int:
         """For a batch that may hold the locks for `hold` seconds, with `left` to go: who has little time takes little."""
-        seconds = hold if left is None else min(hold, left)
-        return max(MIN_BATCH, min(MAX_BATCH, int(self._rate * seconds)))
+        if left is None:
+            return max(MIN_BATCH, min(MAX_BATCH, int(self._rate * hold)))
+        return max(1, min(MAX_BATCH, int(self._rate * min(hold, left))))
 
     def took(self, lines: int, seconds: float) -> None:
         """A batch of so many held the locks so long. A single one says little: it may have been short, or copied SQLite's log."""
         self._rate = max(self._rate / 2, min(lines / max(0.001, seconds), self._rate * 2))
+
+    def took_too_long(self) -> None:
+        """A batch was given up, and nothing of it is done: the next one is smaller."""
+        self._rate = max(1.0, self._rate / 2)
 
     def met_others(self) -> None:
         """They wrote, wait to write, or want the cores."""

@@ -186,6 +186,7 @@ class SpoolWriter:
             if descriptor == self._descriptor:
                 logger.error("%s was removed while hits were written into it; those are lost", self._path)
                 self._end_segment()
+                self._unsafe = self._written
 
     # -- syncing
 

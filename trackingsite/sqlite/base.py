@@ -179,7 +179,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 try:
                     return statement()
                 except self.Database.OperationalError as error:
-                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() - began >= self._patience:
+                    if not _is_taken(error.sqlite_errorcode) or time.monotonic() - began >= self._patience:
                         raise
                 time.sleep(pause)
                 pause = min(2 * pause, LOOKS[1])
@@ -228,6 +228,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _close_at_end(self, descriptor: int) -> None:
         self._locks += (weakref.finalize(self, os.close, descriptor),)
+
+
+def _is_taken(code: int) -> bool:
+    """Whether an extended error code says that a lock is another's, for now: all of SQLITE_BUSY but an old snapshot, which stays old."""
+    return code & 0xFF == sqlite3.SQLITE_BUSY and code != sqlite3.SQLITE_BUSY_SNAPSHOT
 
 
 class FairCursor(base.SQLiteCursorWrapper):

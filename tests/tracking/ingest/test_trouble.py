@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
-from campaigns.events import EventKind, now_ms
+from campaigns.apply import Applied
+from campaigns.events import EventKind, TrackingEvent, now_ms
 from campaigns.models import Event, Message
 from tracking.ingest import drain as drain_module
+from tracking.ingest.dead_letters import Replayed, letters, replay
 from tracking.ingest.drain import drain, pending, tidy
+from tracking.ingest.pace import Pace
 from tracking.ingest.status import backlog
-from tracking.models import SpoolPosition
+from tracking.models import DeadLetter, SpoolPosition
 from tracking.spool import reader, writer
 from tracking.spool.lines import hit_line, lost_line
 
@@ -78,7 +81,7 @@ def test_a_segment_that_cannot_be_put_away_keeps_nobody_from_the_others(message:
         append(hit())
         writer.close_writers()
     for _ in range(3):
-        assert drain(0.25) == 0
+        assert drain(20) == 0
     assert Event.objects.count() == 2
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"], "one for each, not one for each time"
     (folder() / reader.APPLIED).unlink()
@@ -167,7 +170,7 @@ def test_who_waits_for_another_thread_waits_no_longer_than_it_may(message: Messa
         assert drain(0.1) > 0
         assert time.monotonic() - began >= 0.1
         with transaction.atomic():  # who holds the database's locks waits for nobody
-            assert drain(0.1) == 0
+            assert drain(20) == 0
 
 
 @pytest.mark.parametrize(("ahead", "believed"), [(2 * HOUR, True), (2 * DAY, False), (7_000 * 365 * DAY, False)])
@@ -246,3 +249,77 @@ def test_an_ingester_does_not_end_with_a_mistake_of_ours(message: Message, monke
     monkeypatch.setattr(connection, "close", lambda: None)
     worker.run(Stop())
     assert Event.objects.count() == 1
+
+
+def test_who_has_little_time_takes_less_until_it_is_enough(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no ingester runs, nobody else would ever take in what is too much for a read."""
+    really = drain_module.apply
+
+    def slow(events: list[TrackingEvent]) -> Applied:
+        if len(events) > 7:
+            raise OperationalError("canceling statement due to statement timeout")
+        return really(events)
+
+    append(*[hit()] * 400)
+    monkeypatch.setattr(drain_module, "_pace", Pace())
+    monkeypatch.setattr(drain_module, "apply", slow)
+    for _ in range(500):
+        if drain(10) == 0:
+            break
+    assert Event.objects.count() == 400
+
+
+def test_what_waits_is_known_while_the_database_is_away(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(*[hit()] * 50)
+    assert drain() == 0
+    append(line := hit())
+
+    def away(events: list[TrackingEvent]) -> Applied:
+        raise OperationalError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drain_module, "apply", away)
+        assert [drain(10), drain(10), pending()] == [len(line)] * 3
+    SpoolPosition.objects.update(position=0)  # it comes back without its last commits
+    Event.objects.all().delete()
+    assert drain() == 0
+    assert Event.objects.count() == 51
+
+
+@pytest.mark.django_db(transaction=True)
+def test_positions_that_a_database_may_have_lost_are_read_again_though_nothing_waits(message: Message, monkeypatch) -> None:
+    append(hit())
+    assert drain() == 0
+    drain_module._doubted.update(drain_module._positions)  # as after a failure
+    SpoolPosition.objects.update(position=0)
+    assert drain_module.drain_once() is False, "as much waits as before: nothing"
+    assert Event.objects.count() == 2
+    assert not drain_module._doubted
+
+
+def test_a_segment_that_cannot_be_looked_at_does_not_keep_the_folder_from_being_put_in_order(db: None, monkeypatch) -> None:
+    folder().mkdir(parents=True)
+    empty = folder() / "0-a.jsonl"
+    empty.touch()
+    really = reader.has_writer
+
+    def has_writer(path: Path) -> bool:
+        if path == empty:
+            raise PermissionError(13, "Permission denied")
+        return really(path)
+
+    old = folder() / reader.APPLIED / "0-old.jsonl"
+    old.parent.mkdir()
+    old.write_bytes(b"x")
+    SpoolPosition.objects.create(segment=old.name, position=1)
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(reader, "has_writer", has_writer)
+    tidy()
+    assert not old.exists()
+
+
+def test_a_letter_of_a_clock_that_is_days_ahead_was_when_it_became_one(message: Message) -> None:
+    line = hit(now_ms() + 9 * DAY)
+    letter = DeadLetter.objects.create(segment="a", position=0, line=line, error="x")
+    assert replay(letters()) == Replayed(applied=1)
+    assert Event.objects.get().occurred_at == letter.created_at
