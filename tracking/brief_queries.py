@@ -25,7 +25,6 @@ def database_trouble() -> str:
     """What keeps the database from answering: the error's class, "" when it answers."""
     try:
         with brief():
-            connection.ensure_connection()
             Campaign.objects.exists()
             if connection.vendor == "postgresql" and _is_read_only():
                 return "ReadOnlySqlTransaction"

@@ -7,11 +7,9 @@ is a backup of everything; the copy lets a signed link redirect when the databas
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -72,7 +70,8 @@ def updating(path: Path, seconds: float = 10.0) -> Iterator[Keys]:
     private.make_folder(path.parent)
     lock = private.open_private_file(path.with_name(f"{path.name}.lock"))
     try:
-        _lock_in_time(lock, seconds)
+        if not private.lock_in_time(lock, seconds):
+            raise TimeoutError(errno.ETIMEDOUT, "another process changes the keys")
         keys = read(path)
         before = (keys.secret_key, list(keys.link_keys))
         yield keys
@@ -80,17 +79,6 @@ def updating(path: Path, seconds: float = 10.0) -> Iterator[Keys]:
             write(path, keys)
     finally:
         os.close(lock)
-
-
-def _lock_in_time(lock: int, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                raise TimeoutError(errno.ETIMEDOUT, "another process changes the keys") from None
-            time.sleep(0.01)
 
 
 def secret_key(path: Path) -> str:

@@ -7,8 +7,10 @@ meanwhile, may be a link of that user's that leads anywhere. (A log of SQLite's 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -82,6 +84,20 @@ def _new_file(path: Path) -> int:
         return descriptor
     finally:
         os.close(folder)
+
+
+def lock_in_time(descriptor: int, seconds: float) -> bool:
+    """Take its `flock` alone, and wait for it so long at most: whether it was got."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+        else:
+            return True
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from campaigns.apply import apply
 from campaigns.events import TrackingEvent, now_ms
 from campaigns.sql.common import give_way
+from campaigns.times import MAX_AHEAD
 from tracking.brief_queries import answered_within
 from tracking.ingest.pace import HOLD_SECONDS, SHARED_HOLD_SECONDS, Deadline, Pace
 from tracking.metrics.names import count_ingested
@@ -32,6 +33,7 @@ from tracking.spool import reader
 from tracking.spool.lines import MAX_LINE, BadLine, Lost, parse_line
 from tracking.spool.nginx_log import NginxLog
 from tracking.spool.reader import Line, Segment
+from tracking.spool.seldom import is_due
 from tracking.spool.writer import process_writer
 
 logger = logging.getLogger("tracking.ingest")
@@ -47,11 +49,8 @@ AWAY = (OperationalError, InterfaceError)
 #: What the data are when they cannot be applied, however often it is tried.
 BAD_DATA = (DatabaseError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
 
-#: A clock that is further ahead, in milliseconds, is not believed: the hit was when it came here.
-DAY = 86_400_000
 #: How often the same is said of the same segment.
 SAY_SECONDS = 60.0
-_said: dict[str, float] = {}
 
 #: Positions as this process last saw them committed, so that a read with nothing pending costs no query.
 _positions: dict[str, int] = {}
@@ -213,10 +212,7 @@ def _put_away(source: Source) -> None:
 
 
 def _say(name: str, error: OSError) -> None:
-    """Warn, but not ten times a second."""
-    now = time.monotonic()
-    if now - _said.get(name, float("-inf")) >= SAY_SECONDS:
-        _said[name] = now
+    if is_due(name, SAY_SECONDS):
         logger.warning("segment %s is in trouble and waits: %s", name, error)
 
 
@@ -336,7 +332,7 @@ def _parse(name: str, lines: Sequence[Line]) -> tuple[list[TrackingEvent], int, 
 
 def believed(said: TrackingEvent | Lost, now: int) -> TrackingEvent | Lost:
     """The same; a hit of a clock that is too far ahead was at `now` (UTC milliseconds)."""
-    if isinstance(said, TrackingEvent) and said.occurred_at > now + DAY:
+    if isinstance(said, TrackingEvent) and said.occurred_at > now + MAX_AHEAD:
         said.occurred_at = now
     return said
 

@@ -107,15 +107,14 @@ def run(stop: threading.Event, *, of_server: bool = False) -> None:
             pause = RETRY_SECONDS[0]
             if not busy or little:
                 stop.wait(PAUSE_SECONDS)
-        except AWAY as error:
-            logger.warning("the database is away, trying again in %.1f s: %s", pause, error)
-            connection.close()
-            for timer in tidying:
-                timer.due = 0.0  # it may come back without its last commits
-            stop.wait(pause)
-            pause = min(pause * 2, RETRY_SECONDS[1])
-        except Exception:  # a mistake of ours: whoever ended for it would begin again, and meet it again
-            logger.exception("ingestion failed, trying again in %.1f s", pause)
+        except Exception as error:
+            if isinstance(error, AWAY):
+                logger.warning("the database is away, trying again in %.1f s: %s", pause, error)
+                connection.close()
+                for timer in tidying:
+                    timer.due = 0.0  # it may come back without its last commits
+            else:  # a mistake of ours: whoever ended for it would begin again, and meet it again
+                logger.exception("ingestion failed, trying again in %.1f s", pause)
             stop.wait(pause)
             pause = min(pause * 2, RETRY_SECONDS[1])
     with suppress(*AWAY):

@@ -11,13 +11,11 @@ copies on write, and a full disk is when losses are to be counted.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import hashlib
 import logging
 import os
 import secrets
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -213,7 +211,7 @@ class Counters:
             yield False
             return
         try:
-            yield _lock_in_time(descriptor)
+            yield private.lock_in_time(descriptor, PATIENCE)
         finally:
             os.close(descriptor)
 
@@ -250,19 +248,6 @@ class Counters:
             with suppress(OSError):  # another user's: it is known as folded
                 (place / name).unlink(missing_ok=True)
         return True
-
-
-def _lock_in_time(descriptor: int) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.005)
-        else:
-            return True
 
 
 _counters: dict[Path, Counters] = {}

@@ -26,6 +26,7 @@ from tracking import private
 from tracking.hits.client_ip import client_ip
 from tracking.spool.lines import KEPT_HEADERS, MAX_HEADER, MAX_LINE, VERSION
 from tracking.spool.reader import Line, whole_lines
+from tracking.spool.seldom import is_due
 
 logger = logging.getLogger("tracking.spool")
 
@@ -46,7 +47,6 @@ SAY_SECONDS = 3_600.0
 # Before the first line there may be garbage: what a full disk or a lost power left.
 _FIRST_LINE = re.compile(rb'\{"nginx":\d+,"t":"[^\n]*\n')
 _HEAD_BYTES = 16_384, 2 * MAX_LINE
-_said: dict[tuple[Path, str], float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +139,7 @@ def _name_of(file: BinaryIO) -> str | None:
 
 
 def _say(path: Path, problem: str) -> None:
-    """Warn, but not ten times a second."""
-    now = time.monotonic()
-    if now - _said.get((path, problem), float("-inf")) >= SAY_SECONDS:
-        _said[path, problem] = now
+    if is_due((path, problem), SAY_SECONDS):
         logger.warning("TRACKING_NGINX_LOGS: %s %s", path, problem)
 
 

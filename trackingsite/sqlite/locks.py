@@ -48,22 +48,16 @@ def sole_user(database: str | Path, seconds: float) -> Iterator[bool]:
     Waits `seconds` for others to leave: who only looks whether the database is current is gone in a moment.
     """
     descriptor, path = open_lock(database, "users"), folder(database)
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                os.close(descriptor)
-                yield False
-                return
-            time.sleep(0.02)
-    _alone.add(path)
     try:
-        yield True
+        if not private.lock_in_time(descriptor, seconds):
+            yield False
+            return
+        _alone.add(path)
+        try:
+            yield True
+        finally:
+            _alone.discard(path)
     finally:
-        _alone.discard(path)
         os.close(descriptor)
 
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed
 
 from campaigns.events import EventKind, TrackingEvent
-from campaigns.times import DAY
+from campaigns.times import MAX_AHEAD
 
 #: Seconds until the year 5138; from there on a number must be milliseconds (those begin in 1973).
 _FIRST_MILLISECONDS = 10**11
@@ -106,4 +106,4 @@ def moment(item: Mapping[str, Any], name: str, received_at: int) -> int:
     if type(value) not in (int, float) or not 0 < value < _NO_TIME:  # type() tells True from 1
         raise Malformed(f"{name} is a time in seconds since 1970", field=name)
     milliseconds = int(value if value >= _FIRST_MILLISECONDS else value * 1000)
-    return milliseconds if milliseconds <= received_at + DAY else received_at
+    return milliseconds if milliseconds <= received_at + MAX_AHEAD else received_at

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from campaigns.events import EventKind, TrackingEvent
 from tests.tracking.nginx import line
 from tracking.hits.client_ip import client_ip
-from tracking.spool import nginx_log
+from tracking.spool import seldom
 from tracking.spool.lines import KEPT_HEADERS, MAX_LINE, BadLine, Lost, hit_line, parse_line, told
 from tracking.spool.nginx_log import GONE_SECONDS, TORN_SECONDS, NginxLog, long_gone, nginx_logs, spool_line
 
@@ -223,4 +223,4 @@ def test_a_log_is_long_gone_when_it_was_here_and_is_not_any_more_for_a_month(tmp
 
 @pytest.fixture(autouse=True)
 def _nothing_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nginx_log, "_said", {})
+    monkeypatch.setattr(seldom, "_said", {})
