@@ -197,8 +197,11 @@ def test_with_the_database_away_the_processes_are_still_shown(admin_client: Clie
 
     monkeypatch.setattr("tracking.ingest.status.SpoolPosition.objects.filter", away)
     monkeypatch.setattr("tracking.metrics.exposition.DeadLetter.objects.count", away)
+    assert process_writer(settings.CONF.spool_dir).append(b'{"v":1,"k":"lost","n":1}\n')
     found = samples(admin_client)
     assert found["tracking_database_up", ()] == 0
+    assert found["tracking_spool_bytes", ()] == 25, "as far as this process knows"
+    assert ("tracking_spool_age_seconds", ()) not in found
     assert found["tracking_hits_total", (("kind", "pixel"), ("status", "2xx"))] == 0
     assert ("tracking_dead_letters", ()) not in found
 
